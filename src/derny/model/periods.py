@@ -1,0 +1,1 @@
+from derny.config import Limits as Limits, Periods as Periods

@@ -1,0 +1,109 @@
+"""Records: what the machine remembers of each job, pod, pool and host. Fields, nothing else.
+
+Only `core` writes them, and only while it applies an event. Records hold no cycles (the collector is off
+for them): a pod names its job by id. Times are seconds since the epoch, 0.0 where a thing has not happened.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from derny.model.ids import HostName, JobId, PoolId
+from derny.model.resources import NOTHING, Resources
+from derny.model.specs import JobSpec, PodTemplate, PoolSpec
+from derny.model.states import HealthState, HostState, JobState, PodState, TerminationReason
+
+
+class Termination(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Why a run ended, or why it was decided that it shall end."""
+
+    reason: TerminationReason
+    exit_code: int = 0
+    signal: str = ""
+
+
+class Pod(msgspec.Struct, gc=False, eq=False):
+    """One instance of a job, in its current run. Hashed by identity: queues are ordered sets of pods."""
+
+    job: JobId
+    instance: int
+    template: PodTemplate
+    state: PodState
+    goal: PodState
+    run: int
+    config: int
+    desired_config: int
+    changed_at: float
+    health: HealthState
+    host: HostName | None = None
+    ports: tuple[int, ...] = ()
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    failures: int = 0
+    message: str = ""
+    reason: str = ""
+    termination: Termination | None = None
+    revision: int = 0
+    history: bytes = b""
+    """All that was written of this pod, packed (core.history)."""
+
+
+class Job(msgspec.Struct, gc=False, eq=False):
+    """A job, all its pods and all versions of its configuration that are kept."""
+
+    id: JobId
+    specs: dict[int, JobSpec]
+    state: JobState
+    goal: JobState
+    created_at: float
+    updated_at: float
+    counts: list[int]
+    """Pods by state, indexed by PodState; instances not created yet count nowhere."""
+    config: int = 1
+    desired: int = 1
+    workflow: int = 1
+    pods: list[Pod] = []
+    goals_set: int = 0
+    """Pods below this instance have been told the job's goal."""
+    revision: int = 1
+    state_at: float = 0.0
+    """When the state last changed; it is looked at again no sooner than a job-status period later."""
+
+    @property
+    def spec(self) -> JobSpec:
+        """The current configuration."""
+        return self.specs[self.config]
+
+
+class Pool(msgspec.Struct, gc=False, eq=False):
+    """A resource pool. Only a leaf (no children) takes jobs."""
+
+    id: PoolId
+    spec: PoolSpec
+    created_at: float
+    updated_at: float
+    version: int = 1
+    children: list[PoolId] = []
+    allocation: Resources = NOTHING
+    """Of all admitted pods in this pool and below."""
+    slack: Resources = NOTHING
+    """The part of `allocation` that revocable pods hold."""
+    jobs: int = 0
+    queue: dict[int, OrderedDict[Pod, None]] = {}
+    """Waiting gangs by priority, first in first out inside one."""
+    blocked_at: int = -1
+    """Version of the tree at which the head of the queue did not fit; -1 when it may. Derived."""
+
+
+class Host(msgspec.Struct, gc=False, eq=False):
+    """A host and what its agent told of it."""
+
+    name: HostName
+    agent_id: str
+    ip: str
+    capacity: Resources
+    ports: tuple[int, int]
+    labels: tuple[tuple[str, str], ...]
+    row: int
+    state: HostState = HostState.UP
+    lost: bool = False

@@ -1,0 +1,54 @@
+"""The resource vector in whole units, and its sums.
+
+Five kinds in one fixed order: cpu, memory, disk, gpu, revocable cpu. A unit is a thousandth of the wire's
+(milli-cpu, milli-MB, milli-gpu), so that sums are exact, can be compared for equality, and replay is equal
+to live. The wire's doubles become whole units at the counter and nowhere else. A pod that runs on slack
+asks for revocable cpu instead of cpu; its other kinds are ordinary (behaviour, scheduler §6.8).
+"""
+
+from typing import Final, NamedTuple
+
+KINDS: Final = ("cpu", "gpu", "memory", "disk")
+"""The kinds a pool has, spelled as the API spells them, in the order in which usages are listed."""
+
+MILLI: Final = 1000
+"""Our units in one of the wire's."""
+
+
+class Resources(NamedTuple):
+    """An amount of every kind, in thousandths. Never negative."""
+
+    cpu: int = 0
+    memory: int = 0
+    disk: int = 0
+    gpu: int = 0
+    revocable_cpu: int = 0
+
+    def plus(self, other: "Resources", times: int = 1) -> "Resources":
+        """This amount and `times` the other."""
+        return Resources(*[mine + times * its for mine, its in zip(self, other, strict=True)])
+
+    def minus(self, other: "Resources", times: int = 1) -> "Resources":
+        """This amount less `times` the other."""
+        return self.plus(other, -times)
+
+    def fits(self, room: "Resources") -> bool:
+        """Whether `room` has at least this much of every kind."""
+        return all(mine <= its for mine, its in zip(self, room, strict=True))
+
+    def of_kind(self, kind: str) -> int:
+        """The amount of one of `KINDS`; revocable cpu is no part of the cpu."""
+        return int(getattr(self, kind))
+
+
+NOTHING: Final = Resources()
+
+
+def whole_units(amount: float) -> int:
+    """A wire amount in our units, rounded to the nearest thousandth."""
+    return round(amount * MILLI)
+
+
+def wire_units(amount: int) -> float:
+    """Our units as the wire's double."""
+    return amount / MILLI

@@ -1,0 +1,90 @@
+"""The part of a job's spec that is decided on; the rest rides along as the client's own bytes.
+
+Made once by the counter from the wire (`api.wire_in`), journaled in `JobCreated`, never changed. A job of
+many pods shares one `PodTemplate` among all instances that the spec gives no override.
+"""
+
+import msgspec
+
+from derny.model.ids import PoolId
+from derny.model.resources import Resources
+
+
+class PortRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One network port: a static number, or 0 for one that the scheduler picks."""
+
+    name: str
+    number: int = 0
+    env_name: str = ""
+
+
+class Command(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a container runs. Shell: `value` is a command line. Else: a program and its arguments."""
+
+    value: str = ""
+    arguments: tuple[str, ...] = ()
+    shell: bool = True
+
+
+class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What admission, placement and agents need to know of a pod.
+
+    `demand` has the cpu under `revocable_cpu` when the pod is revocable. `kill_grace_s` is never 0.
+    """
+
+    demand: Resources
+    command: Command = Command()
+    container: str = ""
+    image: str = ""
+    ports: tuple[PortRequest, ...] = ()
+    kill_grace_s: int = 30
+    preemptible: bool = False
+    controller: bool = False
+    health_checked: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One version of a job's configuration.
+
+    `wire` is the client's JobSpec message, byte for byte. `templates` has each distinct pod template once;
+    `template_of` gives the index for instances that differ from `templates[0]`.
+    """
+
+    name: str
+    pool: PoolId
+    instance_count: int
+    wire: bytes
+    templates: tuple[PodTemplate, ...] = ()
+    template_of: dict[int, int] = {}
+    priority: int = 0
+    revocable: bool = False
+
+    def template(self, instance: int) -> PodTemplate:
+        """The template of one instance."""
+        return self.templates[self.template_of.get(instance, 0) if self.template_of else 0]
+
+
+class PoolResource(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One kind of a pool's configuration, in thousandths (share is a plain weight)."""
+
+    kind: str
+    reservation: int = 0
+    limit: int = 0
+    share: float = 1.0
+    static: bool = False
+
+
+class PoolSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A pool's configuration. `wire` is the client's ResourcePoolSpec, byte for byte.
+
+    Percentages are None where the client set no limit. `resources` has all four kinds, in the order of
+    `resources.KINDS`.
+    """
+
+    name: str
+    parent: PoolId
+    wire: bytes
+    resources: tuple[PoolResource, ...] = ()
+    controller_percent: float | None = None
+    slack_percent: float | None = None

@@ -1,0 +1,265 @@
+"""The host table: what every host has, what is free of it, and which ports are taken.
+
+One contiguous numpy row per kind of resource, in the order of `Resources`, one column per host, in the order
+of registration; that layout lets the engine ask one question of all hosts at once. All amounts are whole
+thousandths in int64, so that free room is exact and a replay of the same debits gives the same table.
+
+The one rule: the engine only reads; what has been decided is written by `core`, when it applies an event,
+through `debit` and `credit`. A debit beyond the free room or a credit beyond the capacity is a broken
+promise: an assert.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from derny.model.ids import HostName
+from derny.model.resources import NOTHING, Resources
+
+KIND_COUNT: Final = len(Resources._fields)
+
+Rows = Sequence[int] | NDArray[np.int64]
+
+
+class Ports:
+    """The ports of one host: an inclusive range to pick from, and what is taken inside and outside of it.
+
+    `taken` has one bit per port of the range, the lowest port in the lowest bit. A pod may name a static
+    port beyond the range; those are few, and kept as a set. Source: behaviour, scheduler §6.8, with static
+    ports made a conflict.
+    """
+
+    __slots__ = ("first", "last", "outside", "taken")
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first = first
+        self.last = last
+        self.taken = 0
+        self.outside: frozenset[int] = frozenset()
+
+    @property
+    def free_count(self) -> int:
+        """How many ports of the range are free."""
+        return max(self.last - self.first + 1, 0) - self.taken.bit_count()
+
+    def holds(self, number: int) -> bool:
+        """Whether `number` is in the range."""
+        return self.first <= number <= self.last
+
+    def is_free(self, number: int) -> bool:
+        """Whether nobody on this host has `number`, in the range or not."""
+        if self.holds(number):
+            return not self.taken >> (number - self.first) & 1
+        return number not in self.outside
+
+    def take(self, numbers: Sequence[int]) -> None:
+        """Marks each of `numbers` taken; none may be taken yet."""
+        for number in numbers:
+            assert self.is_free(number), f"port {number} is taken already"
+            if self.holds(number):
+                self.taken |= 1 << (number - self.first)
+            else:
+                self.outside |= {number}
+
+    def give_back(self, numbers: Sequence[int]) -> None:
+        """Marks each of `numbers` free; all must be taken."""
+        for number in numbers:
+            assert not self.is_free(number), f"port {number} is free already"
+            if self.holds(number):
+                self.taken ^= 1 << (number - self.first)
+            else:
+                self.outside -= {number}
+
+    def has_room(self, static: Sequence[int], dynamic_count: int) -> bool:
+        """Whether one pod gets all of its static numbers and `dynamic_count` more from the range."""
+        inside = sum(map(self.holds, static))
+        return self.free_count - inside >= dynamic_count and all(map(self.is_free, static))
+
+    def lowest(self, count: int, besides: Sequence[int] = ()) -> list[int]:
+        """The `count` lowest free ports of the range but for `besides`, ascending. They must exist."""
+        free = ((1 << (self.last - self.first + 1)) - 1) & ~self.taken
+        for number in besides:
+            if self.holds(number):
+                free &= ~(1 << (number - self.first))
+        picked = []
+        for _ in range(count):
+            assert free, f"fewer than {count} ports are free"
+            bit = free & -free
+            picked.append(self.first + bit.bit_length() - 1)
+            free ^= bit
+        return picked
+
+    def used(self) -> list[int]:
+        """Every taken number, ascending."""
+        taken, numbers = self.taken, list(self.outside)
+        while taken:
+            bit = taken & -taken
+            numbers.append(self.first + bit.bit_length() - 1)
+            taken ^= bit
+        return sorted(numbers)
+
+
+class HostTable:
+    """All hosts as columns; a host's row is its place in the order of registration, for ever.
+
+    The arrays are longer than the table: only the first `len(table)` entries mean something. `free_units`,
+    `capacity_units`: int64, shape (5, allocated), thousandths. `placeable`: bool, shape (allocated,).
+    `free_port_counts`: int64, shape (allocated,). `ports`, `labels`: one item per host. `version` grows
+    whenever room may have grown, so that "no host" can be remembered until it does.
+    """
+
+    def __init__(self, allocated: int = 64) -> None:
+        self.row_of: dict[HostName, int] = {}
+        self.name_of: list[HostName] = []
+        self.labels: list[tuple[tuple[str, str], ...]] = []
+        self.ports: list[Ports] = []
+        self.capacity_units = np.zeros((KIND_COUNT, allocated), np.int64)
+        self.free_units = np.zeros((KIND_COUNT, allocated), np.int64)
+        self.free_port_counts = np.zeros(allocated, np.int64)
+        self.placeable = np.zeros(allocated, np.bool_)
+        self.version = 0
+        self._total: Resources | None = NOTHING
+
+    def __len__(self) -> int:
+        return len(self.name_of)
+
+    def add(
+        self,
+        name: HostName,
+        capacity: Resources,
+        ports: tuple[int, int] = (31000, 32000),
+        labels: tuple[tuple[str, str], ...] = (),
+    ) -> int:
+        """Registers a host, placeable, and returns its row. `ports` is an inclusive range.
+
+        A known name keeps its row, its use and whether it is placeable; its capacity, ports and labels are
+        renewed. When an agent comes back with less than is in use, the free amounts are negative until
+        enough is credited.
+        """
+        row = self.row_of.get(name)
+        if row is None:
+            row = self._new_row(name)
+        self.free_units[:, row] += np.array(capacity, np.int64) - self.capacity_units[:, row]
+        self.capacity_units[:, row] = capacity
+        self.labels[row] = labels
+        self._set_port_range(row, ports)
+        self._total = None
+        self.version += 1
+        return row
+
+    def _new_row(self, name: HostName) -> int:
+        row = len(self.name_of)
+        if row == self.placeable.size:
+            # Doubling keeps the cost of a registration constant on average.
+            more = max(row, 1)
+            wider = ((0, 0), (0, more))
+            self.capacity_units = np.pad(self.capacity_units, wider)
+            self.free_units = np.pad(self.free_units, wider)
+            self.free_port_counts = np.pad(self.free_port_counts, (0, more))
+            self.placeable = np.pad(self.placeable, (0, more))
+        self.row_of[name] = row
+        self.name_of.append(name)
+        self.labels.append(())
+        self.ports.append(Ports(1, 0))
+        self.placeable[row] = True
+        return row
+
+    def _set_port_range(self, row: int, ports: tuple[int, int]) -> None:
+        used = self.ports[row].used()
+        renewed = Ports(*ports)
+        renewed.take(used)
+        self.ports[row] = renewed
+        self.free_port_counts[row] = renewed.free_count
+
+    def set_placeable(self, row: int, placeable: bool) -> None:
+        """Whether pods may be placed on the host: it is up, neither lost nor draining."""
+        if bool(self.placeable[row]) == placeable:
+            return
+        self.placeable[row] = placeable
+        self._total = None
+        self.version += placeable
+
+    def debit(self, row: int, demand: Resources, ports: Sequence[int] = ()) -> None:
+        """Takes one pod's demand and port numbers from the host."""
+        for kind, amount in enumerate(demand):
+            if amount:
+                left = int(self.free_units[kind, row]) - amount
+                assert left >= 0, f"{self.name_of[row]} has less {Resources._fields[kind]} than {amount}"
+                self.free_units[kind, row] = left
+        if ports:
+            self._take_ports(row, ports)
+
+    def credit(self, row: int, demand: Resources, ports: Sequence[int] = ()) -> None:
+        """Gives one pod's demand and port numbers back to the host."""
+        for kind, amount in enumerate(demand):
+            if amount:
+                free = int(self.free_units[kind, row]) + amount
+                assert free <= self.capacity_units[kind, row], (
+                    f"{self.name_of[row]} would have more than it has"
+                )
+                self.free_units[kind, row] = free
+        if ports:
+            self._give_back_ports(row, ports)
+        self.version += 1
+
+    def debit_many(self, rows: Rows, demand: Resources, ports: Sequence[Sequence[int]] = ()) -> None:
+        """Takes the same demand once for every item of `rows`, which may repeat.
+
+        `ports` is empty, or has the port numbers of each pod, parallel to `rows`.
+        """
+        index = np.asarray(rows, np.int64)
+        for kind, amount in enumerate(demand):
+            if amount:
+                free = self.free_units[kind]
+                np.subtract.at(free, index, amount)
+                assert (free[index] >= 0).all(), f"a host has less {Resources._fields[kind]} than is debited"
+        for row, numbers in zip(rows, ports, strict=bool(ports)):
+            self._take_ports(int(row), numbers)
+
+    def credit_many(self, rows: Rows, demand: Resources, ports: Sequence[Sequence[int]] = ()) -> None:
+        """Gives the same demand back once for every item of `rows`; the reverse of `debit_many`."""
+        index = np.asarray(rows, np.int64)
+        for kind, amount in enumerate(demand):
+            if amount:
+                free = self.free_units[kind]
+                np.add.at(free, index, amount)
+                assert (free[index] <= self.capacity_units[kind, index]).all(), (
+                    "a host would have more than it has"
+                )
+        for row, numbers in zip(rows, ports, strict=bool(ports)):
+            self._give_back_ports(int(row), numbers)
+        self.version += 1
+
+    def _take_ports(self, row: int, numbers: Sequence[int]) -> None:
+        self.ports[row].take(numbers)
+        self.free_port_counts[row] = self.ports[row].free_count
+
+    def _give_back_ports(self, row: int, numbers: Sequence[int]) -> None:
+        self.ports[row].give_back(numbers)
+        self.free_port_counts[row] = self.ports[row].free_count
+
+    def free(self, row: int) -> Resources:
+        """What is free on the host."""
+        return Resources(*self.free_units[:, row].tolist())
+
+    def capacity(self, row: int) -> Resources:
+        """What the host has in all."""
+        return Resources(*self.capacity_units[:, row].tolist())
+
+    def free_ports(self, row: int) -> int:
+        """How many ports of the host's range are free."""
+        return self.ports[row].free_count
+
+    def used_ports(self, row: int) -> list[int]:
+        """Every taken port number of the host, ascending."""
+        return self.ports[row].used()
+
+    def total_capacity(self) -> Resources:
+        """What all placeable hosts have in all. int64 holds the sum of nine million hosts of 10**12 each."""
+        if self._total is None:
+            count = len(self)
+            up = self.placeable[:count]
+            self._total = Resources(*self.capacity_units[:, :count][:, up].sum(axis=1).tolist())
+        return self._total

@@ -1,0 +1,323 @@
+"""The engine never promises room twice, finds all the room there is, and says why there is none."""
+
+import copy
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derny.model.ids import HostName
+from derny.model.resources import NOTHING, Resources
+from derny.model.specs import PortRequest
+from derny.placement.engine import SMALL_GROUP, SPREAD_ORDER, WINDOW, Placement, Policy, Rules, place
+from derny.placement.hosts import HostTable
+
+HUGE = 10**12
+SHAPE = Resources(cpu=48_000, memory=131_072_000, disk=6_000_000_000, gpu=128_000)
+SPREAD = Rules(Policy.SPREAD)
+SCARCE_GPU = Rules(scarce_gpu=True)
+ANY_PORT = PortRequest("http", 0, "PORT")
+
+
+def a_table(*capacities: Resources, ports: tuple[int, int] = (31000, 32000)) -> HostTable:
+    table = HostTable()
+    for number, capacity in enumerate(capacities):
+        table.add(HostName(f"host-{number}"), capacity, ports)
+    return table
+
+
+def cpus(*amounts: int) -> list[Resources]:
+    return [Resources(cpu=amount, memory=1_000) for amount in amounts]
+
+
+def test_packing_takes_the_fullest_host_that_has_room_and_fills_it_first() -> None:
+    table = a_table(*cpus(8, 3, 5, 1))
+    placement = place(table, Resources(cpu=2), (), 4)
+    assert placement.rows == [1, 2, 2, 0]
+    assert placement.unplaced == 0
+    assert placement.reasons == {}
+
+
+def test_packing_looks_at_the_kind_of_which_the_pod_asks_most_of_the_cluster() -> None:
+    table = a_table(Resources(cpu=10, memory=40), Resources(cpu=90, memory=30), Resources(cpu=900, memory=30))
+    assert place(table, Resources(cpu=10, memory=1), (), 1).rows == [0]
+    assert place(table, Resources(cpu=10, memory=10), (), 1).rows == [1]
+
+
+def test_spreading_takes_the_emptiest_host_pod_by_pod() -> None:
+    table = a_table(*cpus(8, 3, 5, 1))
+    assert place(table, Resources(cpu=2), (), 1, rules=SPREAD).rows == [0]
+    assert place(table, Resources(cpu=2), (), 4, rules=SPREAD).rows == [0, 0, 0, 2]
+    assert place(table, Resources(cpu=2), (), 5, rules=SPREAD).rows == [0, 0, 0, 1, 2]
+
+
+def test_spreading_compares_disk_then_memory_then_cpu_but_only_what_is_asked() -> None:
+    table = a_table(Resources(10, 90, 50), Resources(10, 80, 60), Resources(90, 80, 50))
+    assert place(table, Resources(1, 1, 1), (), 1, rules=SPREAD).rows == [1]
+    assert place(table, Resources(1, 1, 0), (), 1, rules=SPREAD).rows == [0]
+    assert place(table, Resources(1, 0, 0), (), 1, rules=SPREAD).rows == [2]
+
+
+def test_pods_that_ask_for_nothing_spread_evenly_and_pack_on_the_first_host() -> None:
+    table = a_table(SHAPE, SHAPE, SHAPE)
+    assert place(table, NOTHING, (), 7, rules=SPREAD).rows == [0, 0, 0, 1, 1, 2, 2]
+    assert place(table, NOTHING, (), 7).rows == [0] * 7
+
+
+def test_ports_of_a_host_bound_how_many_pods_it_takes() -> None:
+    """Three ports each of ten on a host, and of seven (behaviour, scheduler §6.6 and §6.8)."""
+    table = a_table(SHAPE, ports=(31000, 31009))
+    placement = place(table, Resources(cpu=1), (ANY_PORT,) * 3, 2)
+    assert placement.ports == [(31000, 31001, 31002), (31003, 31004, 31005)]
+    table = a_table(SHAPE, ports=(31000, 31006))
+    placement = place(table, Resources(cpu=1), (ANY_PORT,) * 3, 4)
+    assert placement.ports == [(31000, 31001, 31002), (31003, 31004, 31005)]
+    assert (placement.unplaced, placement.reasons, placement.port_shortfall) == (2, {"match": 1}, 2)
+
+
+def test_a_pod_too_big_to_double_up_takes_a_host_each() -> None:
+    """Behaviour, scheduler §6.6: three pods, two hosts."""
+    table = a_table(SHAPE, SHAPE)
+    placement = place(table, Resources(32_000, 4_096_000, 1_024_000, 10_000), (ANY_PORT,) * 3, 3)
+    assert placement.rows == [0, 1]
+    assert placement.unplaced == 1
+    assert placement.shortfall == Resources(cpu=16_000)
+
+
+def test_static_ports_are_a_conflict_and_keep_their_place_among_the_dynamic_ones() -> None:
+    table = a_table(SHAPE, SHAPE, SHAPE)
+    table.debit(0, NOTHING, [8080])
+    table.debit(1, NOTHING, [31002])
+    ports = (ANY_PORT, PortRequest("web", 8080), ANY_PORT, PortRequest("debug", 31000))
+    placement = place(table, NOTHING, ports, 5)
+    assert placement.rows == [1, 2]
+    assert placement.ports == [(31001, 8080, 31003, 31000), (31001, 8080, 31002, 31000)]
+    assert placement.reasons == {"insufficient_offer_resources": 1, "match": 2}
+
+
+def test_a_pod_that_asks_for_one_number_twice_never_fits() -> None:
+    placement = place(a_table(SHAPE), NOTHING, (PortRequest("a", 80), PortRequest("b", 80)), 1)
+    assert placement.rows == []
+    assert placement.reasons == {"insufficient_offer_resources": 1}
+
+
+def test_hosts_with_gpus_are_kept_for_pods_that_ask_when_gpus_are_scarce() -> None:
+    """Resources come before the gpu rule, which goes by what the host has, not by what is free (§6.8)."""
+    table = a_table(Resources(cpu=4, gpu=1), Resources(cpu=4))
+    assert place(table, Resources(cpu=3), (), 1).rows == [0]
+    assert place(table, Resources(cpu=3), (), 1, rules=SCARCE_GPU).rows == [1]
+    assert place(table, Resources(cpu=3, gpu=1), (), 1, rules=SCARCE_GPU).rows == [0]
+    table.debit(0, Resources(gpu=1))
+    placement = place(table, Resources(cpu=3), (), 2, rules=SCARCE_GPU)
+    assert placement.rows == [1]
+    assert placement.reasons == {"match": 1, "scarce_resources": 1}
+    placement = place(table, Resources(cpu=5), (), 1, rules=SCARCE_GPU)
+    assert placement.reasons == {"insufficient_offer_resources": 2}
+    assert placement.shortfall == Resources(cpu=1)
+
+
+def test_revocable_cpu_is_not_cpu() -> None:
+    table = a_table(Resources(cpu=8, memory=8), Resources(memory=8, revocable_cpu=2))
+    assert place(table, Resources(memory=1, revocable_cpu=1), (), 3).rows == [1, 1]
+    assert place(table, Resources(cpu=1, memory=1), (), 1).rows == [0]
+
+
+def test_every_host_is_counted_once_under_the_first_filter_that_refuses() -> None:
+    table = a_table(*cpus(1, 9, 2, 4), Resources(cpu=9, memory=1_000, gpu=1))
+    table.set_placeable(1, False)
+    placement = place(table, Resources(cpu=5, memory=10), (), 1, rules=SCARCE_GPU)
+    assert placement.reasons == {
+        "insufficient_offer_resources": 3,
+        "mismatch_status": 1,
+        "scarce_resources": 1,
+    }
+    assert placement.shortfall == Resources(cpu=1), "the host with 4 is nearest; others are down or kept"
+
+
+def test_the_pending_reason_reads_as_counts_and_what_lacks() -> None:
+    table = a_table(Resources(cpu=1_000, memory=64_000_000_000), ports=(31000, 31000))
+    placement = place(table, Resources(cpu=1_500, memory=64_000_001_000), (ANY_PORT,) * 3, 1)
+    assert placement.pending_reason() == (
+        '{"insufficient_offer_resources":1}; the nearest host lacks cpu=0.5, memory=1.0, ports=2'
+    )
+    table.set_placeable(0, False)
+    assert place(table, Resources(cpu=1), (), 1).pending_reason() == '{"mismatch_status":1}'
+    assert place(HostTable(), Resources(cpu=1), (), 1).pending_reason() == "no hosts"
+
+
+def test_no_hosts_and_no_pods() -> None:
+    assert place(HostTable(), Resources(cpu=1), (), 3, cursor=7) == Placement([], [], 7, unplaced=3)
+    assert place(a_table(SHAPE), Resources(cpu=1), (), 0, cursor=7) == Placement([], [], 7)
+
+
+@pytest.mark.parametrize("policy", Policy)
+@pytest.mark.parametrize("cursor", [0, 100, 1_999, 2_000, 10**6])
+@pytest.mark.parametrize("fitting", [0, 255, 256, 1_500, 1_999])
+def test_a_single_pod_finds_the_only_host_wherever_it_is(policy: Policy, cursor: int, fitting: int) -> None:
+    amounts = [1] * 2_000
+    amounts[fitting] = 2
+    table = a_table(*cpus(*amounts))
+    assert place(table, Resources(cpu=2), (), 1, cursor, Rules(policy)).rows == [fitting]
+
+
+def test_single_pods_that_pack_stay_in_a_window_until_it_is_full() -> None:
+    table = a_table(*cpus(*[2] * (2 * WINDOW + 10)))
+    cursor, rows = 0, []
+    for _ in range(2 * len(table)):
+        placement = place(table, Resources(cpu=1), (), 1, cursor)
+        table.debit(placement.rows[0], Resources(cpu=1))
+        rows += placement.rows
+        cursor = placement.cursor
+    assert rows[::2] == rows[1::2], "the host that was begun is finished first"
+    assert set(rows[: 2 * WINDOW]) == set(range(WINDOW))
+    assert set(rows) == set(range(len(table)))
+
+
+def test_a_window_without_room_grows_and_packing_goes_on_from_where_room_was_found() -> None:
+    amounts = [0] * 3_000
+    amounts[0], amounts[300], amounts[301], amounts[2_000] = 2, 5, 6, 4
+    table = a_table(*cpus(*amounts))
+    placement = place(table, Resources(cpu=3), (), 1)
+    assert placement.rows == [300], "the best of the window that had room; the best of all is farther away"
+    assert placement.cursor == 300
+    assert place(table, Resources(cpu=6), (), 1, placement.cursor).rows == [301]
+    assert place(table, Resources(cpu=1), (), 1, placement.cursor).rows == [300]
+    assert place(table, Resources(cpu=7), (), 1, placement.cursor).cursor == 300
+
+
+def test_single_pods_that_spread_go_round_all_hosts() -> None:
+    table = a_table(*cpus(*[9] * (2 * WINDOW + 10)))
+    cursor, rows = 0, []
+    for _ in range(len(table)):
+        placement = place(table, Resources(cpu=1), (), 1, cursor, SPREAD)
+        table.debit(placement.rows[0], Resources(cpu=1))
+        rows += placement.rows
+        cursor = placement.cursor
+    assert rows[0] < WINDOW <= rows[1] < 2 * WINDOW
+    assert max(Counter(rows).values()) <= 2
+
+
+def test_a_small_group_that_spreads_looks_further_before_it_doubles_up() -> None:
+    amounts = [0] * 1_000
+    amounts[3], amounts[700], amounts[900] = 9, 1, 1
+    assert place(a_table(*cpus(*amounts)), Resources(cpu=1), (), 3, rules=SPREAD).rows == [3, 3, 3]
+    amounts[700] = amounts[900] = 9
+    assert place(a_table(*cpus(*amounts)), Resources(cpu=1), (), 3, rules=SPREAD).rows == [3, 700, 900]
+
+
+def one_by_one(table: HostTable, demand: Resources, count: int, policy: Policy) -> list[int]:
+    """The hosts that pod after pod would choose, in plain Python; sorted."""
+    free = [table.free(row) for row in range(len(table))]
+    total = table.total_capacity()
+    shares = [amount / (whole or 1) for amount, whole in zip(demand, total, strict=True)]
+    kind = shares.index(max(shares))
+    if policy is Policy.SPREAD:
+        kind = next((kind for kind in SPREAD_ORDER if demand[kind]), 0)
+    sign = 1 if policy is Policy.BEST_FIT else -1
+    rows = []
+    for _ in range(count):
+        fitting = [row for row in range(len(free)) if table.placeable[row] and demand.fits(free[row])]
+        if not fitting:
+            break
+        row = min(fitting, key=lambda row: (sign * free[row][kind], row))
+        free[row] = free[row].minus(demand)
+        rows.append(row)
+    return sorted(rows)
+
+
+def exact_maximum(table: HostTable, demand: Resources, port_count: int, count: int) -> int:
+    """How many of `count` pods fit at most; for identical pods any filling until nothing fits reaches it."""
+    placed = 0
+    for row in range(len(table)):
+        if table.placeable[row]:
+            room = [free // amount for free, amount in zip(table.free(row), demand, strict=True) if amount]
+            room += [table.free_ports(row) // port_count] if port_count else []
+            placed += min([*room, count])
+    return min(placed, count)
+
+
+few_units = st.builds(Resources, *[st.integers(0, 12)] * 5)
+many_units = st.builds(Resources, *[st.integers(0, HUGE)] * 5)
+policies = st.sampled_from(list(Policy))
+
+
+@st.composite
+def tables(draw: st.DrawFn, most: int, units: st.SearchStrategy[Resources]) -> HostTable:
+    """Hosts of a few kinds, repeated to fill more than one window; some are down, some have ports taken."""
+    kinds = draw(st.lists(st.tuples(units, st.booleans(), st.integers(0, 5)), min_size=1, max_size=8))
+    table = HostTable()
+    for number in range(draw(st.integers(1, most))):
+        capacity, up, port_count = kinds[number % len(kinds)]
+        row = table.add(HostName(f"host-{number}"), capacity, (31000, 30999 + port_count))
+        table.set_placeable(row, up)
+        table.debit(row, NOTHING, range(31000, 31000 + port_count, 3))
+    return table
+
+
+@given(
+    table=tables(most=600, units=st.one_of(few_units, many_units)),
+    demand=st.one_of(st.builds(Resources, *[st.integers(0, 4)] * 5), many_units),
+    numbers=st.lists(st.sampled_from([0, 0, 0, 80, 31001, 31003]), max_size=4),
+    count=st.one_of(st.integers(0, SMALL_GROUP), st.integers(0, 3_000)),
+    cursor=st.integers(0, 700),
+    rules=st.builds(Rules, policies, st.booleans()),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_placed_can_be_debited_and_nothing_that_fits_is_left_out(
+    table: HostTable, demand: Resources, numbers: list[int], count: int, cursor: int, rules: Rules
+) -> None:
+    ports = tuple(PortRequest(f"port-{index}", number) for index, number in enumerate(numbers))
+    before = copy.deepcopy(table)
+    placement = place(table, demand, ports, count, cursor, rules)
+
+    assert place(before, demand, ports, count, cursor, rules) == placement, "same inputs, same outputs"
+    assert (table.free_units == before.free_units).all(), "the engine writes nothing"
+    assert len(placement.rows) + placement.unplaced == count
+    assert len(placement.ports) == (len(placement.rows) if ports else 0)
+    assert all(table.placeable[row] for row in placement.rows)
+    for picked in placement.ports:
+        assert all(port.number in (0, given_number) for port, given_number in zip(ports, picked, strict=True))
+    if rules.scarce_gpu and not demand.gpu:
+        assert not any(table.capacity(row).gpu for row in placement.rows)
+    elif not any(numbers):
+        assert len(placement.rows) == exact_maximum(table, demand, len(ports), count)
+    assert (sum(placement.reasons.values()) == len(table)) is bool(placement.unplaced)
+
+    # The table asserts that no kind falls below zero and that no port is given out twice.
+    table.debit_many(placement.rows, demand, placement.ports)
+    if placement.unplaced:
+        again = place(table, demand, ports, placement.unplaced, placement.cursor, rules)
+        assert again.rows == [], "what was left out has no room"
+        assert "match" not in again.reasons
+        assert (again.shortfall, again.port_shortfall) == (placement.shortfall, placement.port_shortfall)
+
+
+@given(
+    table=tables(most=40, units=few_units),
+    demand=st.builds(Resources, *[st.integers(0, 4)] * 5).filter(any),
+    count=st.integers(1, 120),
+    policy=policies,
+)
+@settings(max_examples=150, deadline=None)
+def test_a_group_goes_where_its_pods_would_go_one_by_one(
+    table: HostTable, demand: Resources, count: int, policy: Policy
+) -> None:
+    placement = place(table, demand, (), count, rules=Rules(policy))
+    assert sorted(placement.rows) == one_by_one(table, demand, count, policy)
+
+
+def test_a_host_that_shrank_below_its_use_takes_nothing() -> None:
+    table = a_table(*cpus(8, 8))
+    table.debit(0, Resources(cpu=6))
+    table.add(HostName("host-0"), Resources(cpu=2, memory=1_000))
+    placement = place(table, Resources(cpu=4), (), 3)
+    assert placement.rows == [1, 1]
+    assert placement.shortfall == Resources(cpu=4)
+
+
+def test_the_largest_amounts_do_not_overflow() -> None:
+    table = a_table(*[Resources(*[HUGE] * 5)] * 300)
+    placement = place(table, Resources(*[1] * 5), (), 10_000, rules=SPREAD)
+    assert Counter(Counter(placement.rows).values()) == {33: 200, 34: 100}
+    assert place(table, Resources(*[HUGE] * 5), (), 301).unplaced == 1
