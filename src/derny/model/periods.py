@@ -1,1 +1,113 @@
-from derny.config import Limits as Limits, Periods as Periods
+"""How long things take, and how much there may be.
+
+One rule: every number that a person may want to turn has its name, its unit and its reason here. The periods
+are those of Peloton's configuration, with the values of its development clusters as ours, so that a laptop
+shows in seconds what production shows in minutes (behaviour, scheduler §2.1, §4-7, §9 and jobs §15). Filled
+by `topology.load_topology` from a file's `periods:` and `limits:`.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+Period = Annotated[float, msgspec.Meta(gt=0)]
+"""Seconds between two looks, or until something is given up: zero would spin, or give up at once."""
+Delay = Annotated[float, msgspec.Meta(ge=0)]
+"""Seconds to wait before the next try: zero tries again at once."""
+Count = Annotated[int, msgspec.Meta(ge=1)]
+"""How many times, at least once."""
+
+
+class Periods(msgspec.Struct, frozen=True, kw_only=True):
+    """Every period and time-out, in seconds. Peloton's production value ("base") is named where it differs.
+
+    What Peloton needs between its daemons (RPC time-outs, offer leases, queue waits) has no meaning in one
+    process and is not here. The periods of what this release does not do yet are taken and kept: those of
+    entitlement, preemption, eviction, drain, holds, reservation and reconciliation.
+    """
+
+    # Capacity.
+    entitlement_s: Period = 5
+    """Between two calculations of all pools' entitlements, unless the tree changes (base 60 s)."""
+    preemption_s: Period = 10
+    """Between two looks for pools that hold more than their entitlement (base 60 s)."""
+    preemption_cycles: Count = 3
+    """Looks in a row that must find a pool over its entitlement before its pods are taken back (base 5)."""
+    eviction_s: Period = 10
+    """Between two hand-outs of chosen pods to be evicted (base 60 s)."""
+
+    # A pod on its way to a host.
+    placing_retry_s: Period = 1
+    """Between two tries to find a host for a pod that found none (the placement engine's wait for hosts)."""
+    placing_timeout_s: Period = 20
+    """PLACING for so long, and the back-off on top, counts as a failed attempt (base 10 min)."""
+    placing_backoff_s: Delay = 10
+    """Added to the placing time-out with each attempt of a cycle (base 5 min)."""
+    placing_attempts: Count = 3
+    """Attempts in one placement cycle; after them the pod queues for admission again."""
+    placing_cycles: Count = 1
+    """Placement cycles until all have failed (base 3)."""
+    desired_host_timeout_s: Period = 120
+    """How long a pod that wants one host waits for it before it takes any (stateless placement engine)."""
+    host_held_s: Period = 180
+    """How long a host is kept for a pod that is updated in place (a constant in Peloton)."""
+    reserved_timeout_s: Period = 600
+    """RESERVED for so long, the pod goes back to PENDING (base 30 min)."""
+    launching_timeout_s: Period = 30
+    """LAUNCHING for so long, the pod is READY to be placed again (base 20 min)."""
+    launch_timeout_s: Period = 60
+    """LAUNCHED for so long without a word of the agent: the run is killed, a new one made (base 180 min)."""
+    start_timeout_s: Period = 60
+    """STARTING for so long, of batch pods: as the launch time-out (base 180 min)."""
+
+    # A pod on its way out.
+    preempting_timeout_s: Period = 20
+    """PREEMPTING for so long, the pod counts as RUNNING and may be chosen again (base 10 min)."""
+    kill_timeout_s: Period = 10_800
+    """KILLING for so long, the executor is shut down, and again after as long (180 min everywhere)."""
+
+    # Restarts of pods that end by themselves.
+    restart_backoff_first_s: Delay = 30
+    """Delay of the restart after the first failure; each further failure doubles it."""
+    restart_backoff_max_s: Delay = 3600
+    """The longest delay of a restart."""
+
+    # Jobs.
+    job_status_s: Period = 1
+    """Between two computations of a service job's state and counts."""
+
+    # Hosts and agents.
+    drain_s: Period = 10
+    """Between two looks at draining hosts, each of which evicts pods or finds the host empty (base 300 s)."""
+    heartbeat_s: Period = 15
+    """Between two signs of life of an agent (Mesos: agent_ping_timeout)."""
+    lost_agent_timeout_s: Period = 75
+    """An agent silent for so long is lost, and its pods with it (Mesos: 5 pings of 15 s)."""
+    reconcile_first_s: Period = 60
+    """From the start to the first comparison of all pods with what agents say they run."""
+    reconcile_s: Period = 1800
+    """Between two such comparisons."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of everything. A wish beyond a limit is refused with the limit's name and value."""
+
+    # The loop.
+    inbox_max: Count = 10_000
+    """Commands that may wait for a turn: some seconds of work; more only means missed deadlines."""
+    batch_max: Count = 1_000
+    """Commands in one turn, and so in one transaction: at this many a commit costs next to nothing each."""
+    entities_per_turn: Count = 500
+    """Entities looked at in one turn, the dial between throughput and pauses (2,000 gave 41 ms)."""
+
+    # What the state may hold.
+    pods_per_job_max: Count = 100_000
+    """Peloton's max_tasks_per_job, which its refusal names."""
+    jobs_max: Count = 100_000
+    """Jobs not yet deleted: each keeps its spec as sent, so that full-size specs would fill memory first."""
+    pods_max: Count = 2_000_000
+    """Twice the million pods that one process is built for."""
+    pools_max: Count = 10_000
+    """Every entitlement cycle visits every pool; at this many it still takes a fraction of its period."""
+    hosts_max: Count = 100_000
+    """Ten times the largest Mesos cluster on record; placement scans all hosts' columns."""
