@@ -1,0 +1,201 @@
+"""The pool hierarchy: paths, limits, usage.
+
+One rule: what a pool has allocated is what its admitted pods ask for, itself and all pools below, exactly;
+charging and refunding walk up to the root in the same step. The root's limit is the capacity of the
+cluster. Called by `core.pools` (configuration), `capacity.admission` and the appliers of `core.pods`
+(usage).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from derny.model.errors import Invalid, NotFound
+from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.records import Pod, Pool
+from derny.model.resources import KINDS, NOTHING, Resources, wire_units
+from derny.model.specs import PoolResource, PoolSpec
+
+UNLIMITED = 10**15
+"""More than any cluster has: revocable cpu is bounded by hosts, not by pools (behaviour, scheduler §1.1)."""
+
+
+class PoolTree:
+    """All pools by id; the root is there from the start and is never journaled."""
+
+    def __init__(self) -> None:
+        root = Pool(ROOT_POOL, PoolSpec("root", PoolId(""), b""), 0.0, 0.0)
+        self.pools: dict[PoolId, Pool] = {ROOT_POOL: root}
+        self.capacity = NOTHING
+        self.version = 0
+        """Grows whenever room may have grown, so that "does not fit" can be remembered until it does."""
+        self.waiting: OrderedDict[PoolId, None] = OrderedDict()
+        """Pools with a queue, the longest not served first."""
+
+    @property
+    def root(self) -> Pool:
+        return self.pools[ROOT_POOL]
+
+    def get(self, pool: PoolId) -> Pool:
+        """The pool of this id; NotFound."""
+        try:
+            return self.pools[pool]
+        except KeyError:
+            raise NotFound(f"resource pool {pool!r} does not exist") from None
+
+    def up(self, pool: Pool) -> Iterator[Pool]:
+        """The pool and all pools above it, up to the root."""
+        while True:
+            yield pool
+            if pool.id == ROOT_POOL:
+                return
+            pool = self.pools[pool.spec.parent]
+
+    def walk(self, pool: PoolId = ROOT_POOL) -> Iterator[Pool]:
+        """The pool and all below, parents first, siblings in order of creation."""
+        waiting = [pool]
+        while waiting:
+            found = self.pools[waiting.pop()]
+            yield found
+            waiting.extend(reversed(found.children))
+
+    def leaves(self) -> Iterator[Pool]:
+        """Pools without children, in the order of `walk`; the root takes no jobs even when it is alone."""
+        return (pool for pool in self.walk() if not pool.children and pool.id != ROOT_POOL)
+
+    def path(self, pool: Pool) -> str:
+        """The absolute path: names from below the root joined by slashes; the root is `/`."""
+        names = [found.spec.name for found in self.up(pool) if found.id != ROOT_POOL]
+        return "/" + "/".join(reversed(names))
+
+    def lookup(self, path: str) -> Pool:
+        """The pool at an absolute path; one trailing slash is ignored, an empty segment matches nothing.
+
+        Invalid when the path is empty or relative, NotFound when a segment has no such child. (Behaviour,
+        scheduler §1.2.)
+        """
+        if not path.startswith("/"):
+            raise Invalid(f"path {path!r} is not absolute; expected / or /pool/pool")
+        pool = self.root
+        segments = path[1:].removesuffix("/").split("/") if path != "/" else []
+        for segment in segments:
+            children = (self.pools[child] for child in pool.children)
+            found = next((child for child in children if child.spec.name == segment), None)
+            if found is None:
+                raise NotFound(f"no resource pool has the path {path!r}")
+            pool = found
+        return pool
+
+    def resources(self, pool: Pool) -> tuple[PoolResource, ...]:
+        """The configuration by kind; the root's reservation and limit are the capacity of the cluster."""
+        if pool.id != ROOT_POOL:
+            return pool.spec.resources
+        amounts = [(kind, self.capacity.of_kind(kind)) for kind in KINDS]
+        return tuple(PoolResource(kind, amount, amount, 0.0) for kind, amount in amounts)
+
+    def limit(self, pool: Pool) -> Resources:
+        """The most that the pool may allocate. Revocable cpu is limited by hosts alone."""
+        if pool.id == ROOT_POOL:
+            return self.capacity
+        limits = {resource.kind: resource.limit for resource in pool.spec.resources}
+        return Resources(revocable_cpu=UNLIMITED, **limits)
+
+    def add(self, pool: PoolId, spec: PoolSpec, at: float) -> None:
+        """Hang a new leaf below its parent, as the last child."""
+        self.pools[pool] = Pool(pool, spec, at, at)
+        self.pools[spec.parent].children.append(pool)
+        self.version += 1
+
+    def set_capacity(self, capacity: Resources) -> None:
+        """What the root may allocate from now on."""
+        self.capacity = capacity
+        self.version += 1
+
+    def charge(self, pool: PoolId, demand: Resources, times: int, revocable: bool) -> None:
+        """Count `times` pods of this demand at the pool and above; negative `times` gives them back."""
+        self.version += times < 0
+        for found in self.up(self.pools[pool]):
+            found.allocation = found.allocation.plus(demand, times)
+            if revocable:
+                found.slack = found.slack.plus(demand, times)
+            assert min(found.allocation) >= 0, f"pool {found.id} has a negative allocation"
+
+    def room(self, pool: Pool, demand: Resources) -> int:
+        """How many pods of this demand the pool and all pools above it still have room for."""
+        room = UNLIMITED
+        for found in self.up(pool):
+            for limit, used, need in zip(self.limit(found), found.allocation, demand, strict=True):
+                if need:
+                    room = min(room, (limit - used) // need)
+        return max(room, 0)
+
+    def enqueue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+        """Let a pod wait, behind all others of its priority."""
+        found = self.pools[pool]
+        found.queue.setdefault(priority, OrderedDict())[pod] = None
+        found.blocked_at = -1
+        self.waiting[pool] = None
+
+    def dequeue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+        """Take a pod out of the queue; an emptied priority goes too."""
+        found = self.pools[pool]
+        del found.queue[priority][pod]
+        found.blocked_at = -1
+        if not found.queue[priority]:
+            del found.queue[priority]
+        if not found.queue:
+            del self.waiting[pool]
+
+
+def validate(tree: PoolTree, pool: PoolId, spec: PoolSpec) -> None:
+    """Refuse a configuration that contradicts itself or its place in the tree; the first failure is told.
+
+    Invalid throughout, as the API promises for bad configurations. (Behaviour, scheduler §1.3 and its [O]
+    additions.)
+    """
+    if not spec.name or "/" in spec.name:
+        raise Invalid(f"spec.name {spec.name!r} is not a pool name; expected text without a slash")
+    if spec.parent == pool:
+        raise Invalid(f"spec.parent {spec.parent!r} is the pool itself; expected another pool")
+    for resource in spec.resources:
+        _validate_resource(resource)
+    for name, percent in (("controller_limit", spec.controller_percent), ("slack_limit", spec.slack_percent)):
+        if percent is not None and not 0 <= percent <= 100:
+            raise Invalid(f"spec.{name} is {percent:g} percent; expected 0 to 100")
+    parent = tree.pools.get(spec.parent)
+    if parent is None:
+        raise Invalid(f"spec.parent {spec.parent!r} does not exist; expected the id of a resource pool")
+    _validate_against(tree, parent, pool, spec)
+
+
+def _validate_resource(resource: PoolResource) -> None:
+    where = f"spec.resources[{resource.kind}]"
+    if resource.reservation < 0:
+        raise Invalid(f"{where}.reservation is negative; expected 0 or more")
+    if resource.share < 0:
+        raise Invalid(f"{where}.share is {resource.share:g}; expected 0 or more")
+    if resource.reservation > resource.limit:
+        raise Invalid(
+            f"{where}.reservation {wire_units(resource.reservation):g} is above its limit"
+            f" {wire_units(resource.limit):g}"
+        )
+
+
+def _validate_against(tree: PoolTree, parent: Pool, pool: PoolId, spec: PoolSpec) -> None:
+    siblings = [tree.pools[child] for child in parent.children if child != pool]
+    if any(sibling.spec.name == spec.name for sibling in siblings):
+        raise Invalid(f"spec.name {spec.name!r} is taken by another child of {tree.path(parent)}")
+    above = {resource.kind: resource for resource in tree.resources(parent)}
+    for mine in spec.resources:
+        where, most = f"spec.resources[{mine.kind}]", above[mine.kind]
+        if mine.limit > most.limit:
+            limit, allowed = wire_units(mine.limit), wire_units(most.limit)
+            raise Invalid(
+                f"{where}.limit {limit:g} is above {allowed:g}, the limit of its parent {tree.path(parent)}"
+            )
+        reserved = sum(r.reservation for s in siblings for r in s.spec.resources if r.kind == mine.kind)
+        if reserved + mine.reservation > most.reservation:
+            asked, taken, all_of = map(wire_units, (mine.reservation, reserved, most.reservation))
+            raise Invalid(
+                f"{where}.reservation {asked:g} and the {taken:g} that its siblings reserve are above"
+                f" {all_of:g}, the reservation of its parent {tree.path(parent)}"
+            )

@@ -1,0 +1,152 @@
+"""Every invariant of the state as a function; run by tests after each step, and by the daemon after each
+replay.
+
+One rule: a check returns what is wrong, in sentences; it repairs nothing. What can be derived is derived
+here a second time, the slow and obvious way, and compared.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from derny.core.goals import OWED
+from derny.core.state import AT_REST, State, new_counts
+from derny.model.ids import PoolId, pod_name
+from derny.model.records import Job, Pod
+from derny.model.resources import NOTHING, Resources
+from derny.model.states import POD_ADMITTED, POD_ON_HOST, PodState
+
+
+def audit(state: State) -> list[str]:
+    """All that is wrong; empty when every invariant holds."""
+    return [
+        *_of_jobs(state),
+        *_of_queues(state),
+        *_of_groups(state),
+        *_of_pools(state),
+        *_of_hosts(state),
+        *_of_owed_steps(state),
+    ]
+
+
+def fingerprint(state: State) -> bytes:
+    """All that replay must bring back, as bytes that are equal only if the states are.
+
+    Left out is what is derived: the dirty set, timers, and what is remembered of failed looks.
+    """
+    pools = [
+        (pool.id, pool.spec, pool.children, pool.allocation, pool.slack, pool.jobs, _queue_of(state, pool.id))
+        for pool in state.tree.walk()
+    ]
+    groups = [
+        (job, [_name(p) for p in group.fresh], [_name(p) for p in group.tried])
+        for (job, _template), group in state.groups.items()
+    ]
+    hosts = [
+        (host, state.table.free(host.row), state.table.used_ports(host.row)) for host in state.hosts.values()
+    ]
+    return msgspec.msgpack.encode(
+        (list(state.jobs.values()), state.names, pools, sorted(groups), hosts, state.texts.all)
+    )
+
+
+def _name(pod: Pod) -> str:
+    return pod_name(pod.job, pod.instance)
+
+
+def _pods(state: State) -> Iterator[tuple[Job, Pod]]:
+    return ((job, pod) for job in state.jobs.values() for pod in job.pods)
+
+
+def _queue_of(state: State, pool: PoolId) -> list[tuple[int, list[str]]]:
+    queue = state.tree.pools[pool].queue
+    return [(priority, [_name(pod) for pod in queue[priority]]) for priority in sorted(queue)]
+
+
+def _of_jobs(state: State) -> Iterator[str]:
+    wanted = 0
+    for job in state.jobs.values():
+        counts = new_counts()
+        for instance, pod in enumerate(job.pods):
+            counts[pod.state] += 1
+            if pod.instance != instance or pod.job != job.id:
+                yield f"pod {_name(pod)} stands at instance {instance} of job {job.id}"
+            if pod.host is None and pod.state in POD_ON_HOST:
+                yield f"pod {_name(pod)} is {pod.state.name} on no host"
+        if counts != job.counts:
+            yield f"job {job.id} counts {job.counts}, its pods are {counts}"
+        if job.id not in state.names.get(job.spec.name, ()):
+            yield f"job {job.id} is not found by its name {job.spec.name!r}"
+        wanted += job.spec.instance_count
+    if wanted != state.pods_wanted:
+        yield f"{state.pods_wanted} pods are counted as wanted, the jobs' counts add up to {wanted}"
+    if sum(map(len, state.names.values())) != len(state.jobs):
+        yield "a name leads to a job that does not exist"
+
+
+def _of_queues(state: State) -> Iterator[str]:
+    queued = Counter(
+        _name(pod) for pool in state.tree.walk() for queue in pool.queue.values() for pod in queue
+    )
+    pending = Counter(_name(pod) for _, pod in _pods(state) if pod.state is PodState.PENDING)
+    if queued != pending:
+        yield f"queued and PENDING differ: {sorted((queued - pending) + (pending - queued))}"
+    waiting = {pool.id for pool in state.tree.walk() if pool.queue}
+    if waiting != set(state.tree.waiting):
+        yield f"pools with a queue are {waiting}, remembered are {set(state.tree.waiting)}"
+
+
+def _of_groups(state: State) -> Iterator[str]:
+    for name, states in (("fresh", PodState.READY), ("tried", PodState.PLACING)):
+        grouped = Counter(_name(pod) for group in state.groups.values() for pod in getattr(group, name))
+        standing = Counter(_name(pod) for _, pod in _pods(state) if pod.state is states)
+        if grouped != standing:
+            yield f"{name} and {states.name} differ: {sorted((grouped - standing) + (standing - grouped))}"
+
+
+def _of_pools(state: State) -> Iterator[str]:
+    """Conservation: the allocation at every node is the sum of its admitted pods, exactly, in every kind."""
+    sums: dict[PoolId, Resources] = {}
+    for job, pod in _pods(state):
+        if pod.state in POD_ADMITTED:
+            for pool in state.tree.up(state.tree.pools[job.spec.pool]):
+                sums[pool.id] = sums.get(pool.id, NOTHING).plus(pod.template.demand)
+    for pool in state.tree.walk():
+        if pool.allocation != sums.get(pool.id, NOTHING):
+            yield f"pool {pool.id} has {pool.allocation} allocated, its pods add up to {sums.get(pool.id)}"
+        if not pool.slack.fits(pool.allocation):
+            yield f"pool {pool.id} has more slack than allocation"
+    jobs = Counter(job.spec.pool for job in state.jobs.values())
+    for pool in state.tree.walk():
+        if pool.jobs != jobs[pool.id]:
+            yield f"pool {pool.id} counts {pool.jobs} jobs, it has {jobs[pool.id]}"
+
+
+def _of_hosts(state: State) -> Iterator[str]:
+    """No host gives away more than it has, no port twice, and what is free is what pods have left."""
+    used: dict[str, Resources] = {}
+    ports: dict[str, list[int]] = {}
+    for _, pod in _pods(state):
+        if pod.state in POD_ON_HOST and pod.host is not None:
+            used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.demand)
+            ports.setdefault(pod.host, []).extend(pod.ports)
+    for host in state.hosts.values():
+        taken = used.get(host.name, NOTHING)
+        if state.table.free(host.row).plus(taken) != host.capacity:
+            free = state.table.free(host.row)
+            yield f"host {host.name} has {free} free of {host.capacity}, its pods use {taken}"
+        if sorted(ports.get(host.name, [])) != state.table.used_ports(host.row):
+            yield f"host {host.name} and its pods disagree about its ports"
+    if state.tree.capacity != state.table.total_capacity():
+        yield "the root's capacity is not that of the hosts"
+
+
+def _of_owed_steps(state: State) -> Iterator[str]:
+    """Nobody is forgotten: a pod that owes a step is dirty or has a timer."""
+    timed = set(map(id, state.timers))
+    for _, pod in _pods(state):
+        if ((pod.state, pod.goal) in AT_REST) == ((pod.state, pod.goal) in OWED):
+            yield f"({pod.state.name}, {pod.goal.name}) must be either at rest or owed a step"
+        elif (pod.state, pod.goal) in OWED and pod not in state.dirty_pods and id(pod) not in timed:
+            yield f"pod {_name(pod)}, {pod.state.name} with goal {pod.goal.name}, is forgotten"

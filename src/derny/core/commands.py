@@ -1,0 +1,92 @@
+"""Everything the world may ask or report: the inputs of the machine.
+
+A command is a wish or a report, imperative, and may be refused. Clients' wishes come from `api`, agents'
+reports from `agents`; both through the same inbox (`runtime.loop`). Ids arrive minted: the machine invents
+nothing.
+"""
+
+import msgspec
+
+from derny.model.ids import HostName, JobId, PodId, PoolId
+from derny.model.resources import Resources
+from derny.model.specs import JobSpec, PoolSpec
+from derny.model.states import TaskState
+
+
+class CreatePool(msgspec.Struct, frozen=True, gc=False):
+    """Make a resource pool below an existing one."""
+
+    pool: PoolId
+    spec: PoolSpec
+
+
+class CreateJob(msgspec.Struct, frozen=True, gc=False):
+    """Make a job; its pods follow."""
+
+    job: JobId
+    spec: JobSpec
+
+
+class StartJob(msgspec.Struct, frozen=True, gc=False):
+    """Want all pods of the job running. `version` is the entity version the caller has seen."""
+
+    job: JobId
+    version: str
+
+
+class StopJob(msgspec.Struct, frozen=True, gc=False):
+    """Want all pods of the job stopped."""
+
+    job: JobId
+    version: str
+
+
+class DeleteJob(msgspec.Struct, frozen=True, gc=False):
+    """Want the job gone; `force` also when it has not been stopped."""
+
+    job: JobId
+    version: str
+    force: bool = False
+
+
+class HostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A host as its agent registers it. `ports` is an inclusive range; `labels` are its attributes."""
+
+    name: HostName
+    agent_id: str
+    ip: str
+    capacity: Resources
+    ports: tuple[int, int] = (31000, 32000)
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class SeeHosts(msgspec.Struct, frozen=True, gc=False):
+    """Agents registered, again or for the first time."""
+
+    hosts: list[HostSeen]
+
+
+class LoseHosts(msgspec.Struct, frozen=True, gc=False):
+    """Agents have been silent for the lost-agent time-out."""
+
+    hosts: list[HostName]
+
+
+class PodReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What an agent says of one run of a pod. `exit_code` is 0 unless the container failed by itself."""
+
+    pod: PodId
+    state: TaskState
+    message: str = ""
+    reason: str = ""
+    exit_code: int = 0
+    signal: str = ""
+
+
+class ReportPods(msgspec.Struct, frozen=True, gc=False):
+    """Status updates, in the order in which they happened. Repeats and latecomers are harmless."""
+
+    reports: list[PodReport]
+
+
+Command = CreatePool | CreateJob | StartJob | StopJob | DeleteJob | SeeHosts | LoseHosts | ReportPods

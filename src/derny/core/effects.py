@@ -1,0 +1,116 @@
+"""What a fact asks of the agents: launch, kill, reconcile.
+
+Effects are read off events by the table at the end, and handed over once the events are durable. They are
+delivered at least once: agents ignore repeats by pod id, and a new run has a new id. After a restart the
+effects that are still owed follow from the state alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from derny.core.events import Event, OrphansFound, PodsKillRequested, PodsLaunchTimedOut, PodsPlaced
+from derny.core.history import entries
+from derny.core.state import State
+from derny.model.ids import HostName, PodId, pod_id
+from derny.model.records import Pod
+from derny.model.specs import PodTemplate
+from derny.model.states import POD_ON_HOST, PodState
+
+
+class Launch(msgspec.Struct, frozen=True, gc=False):
+    """Start this run on this host. `ports` are the numbers for the template's ports, in their order."""
+
+    pod: PodId
+    host: HostName
+    template: PodTemplate
+    ports: tuple[int, ...]
+    at: float
+    """When the launch was decided, seconds since the epoch."""
+
+
+class Kill(msgspec.Struct, frozen=True, gc=False):
+    """Stop this run: SIGTERM, then SIGKILL once the grace period has passed."""
+
+    pod: PodId
+    host: HostName
+    grace_s: float
+    at: float
+    """When the kill was decided, seconds since the epoch."""
+
+
+class Reconcile(msgspec.Struct, frozen=True, gc=False):
+    """After a restart: all that agents should be running, as of the journal, and the kills still owed.
+
+    Agents answer with the present state of each launch.
+    """
+
+    launches: list[Launch]
+    kills: list[Kill]
+
+
+Effect = Launch | Kill | Reconcile
+
+
+def effects_of(state: State, event: Event, at: float) -> list[Effect]:
+    """What the event asks of agents, read off just before it is applied."""
+    read_off = _EFFECTS_OF.get(type(event))
+    return read_off(state, event, at) if read_off is not None else []
+
+
+def reconciliation(state: State) -> Reconcile:
+    """All that agents should be running or stopping, as of now, with the times at which it was decided."""
+    launches: list[Launch] = []
+    kills: list[Kill] = []
+    for job in state.jobs.values():
+        for pod in job.pods:
+            if pod.state in POD_ON_HOST:
+                launches.append(_launch(pod, pod.host or HostName(""), pod.ports, _launched_at(state, pod)))
+            if pod.state is PodState.KILLING:
+                kills.append(_kill(pod, pod.changed_at))
+    return Reconcile(launches, kills)
+
+
+def _launched_at(state: State, pod: Pod) -> float:
+    """When the current run was launched, by its history; for a run too long ago to be in it, when it last
+    changed."""
+    launched = [e.at for e in entries(pod, state.texts) if e.run == pod.run and e.state is PodState.LAUNCHED]
+    return launched[0] if launched else pod.changed_at
+
+
+def _launch(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
+    return Launch(pod_id(pod.job, pod.instance, pod.run), host, pod.template, ports, at)
+
+
+def _kill(pod: Pod, at: float) -> Kill:
+    return Kill(
+        pod_id(pod.job, pod.instance, pod.run), pod.host or HostName(""), pod.template.kill_grace_s, at
+    )
+
+
+def _of_placed(state: State, event: PodsPlaced, at: float) -> list[Effect]:
+    pods = state.jobs[event.job].pods
+    names = state.table.name_of
+    ports = event.ports or [()] * len(event.instances)
+    return [
+        _launch(pods[instance], names[row], numbers, at)
+        for instance, row, numbers in zip(event.instances, event.hosts, ports, strict=True)
+    ]
+
+
+def _of_pods_to_kill(state: State, event: PodsKillRequested | PodsLaunchTimedOut, at: float) -> list[Effect]:
+    pods = state.jobs[event.job].pods
+    return [_kill(pods[instance], at) for instance in event.instances]
+
+
+def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
+    return [Kill(orphan, HostName(""), 0.0, at) for orphan in event.pods]
+
+
+_EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {
+    PodsPlaced: _of_placed,
+    PodsKillRequested: _of_pods_to_kill,
+    PodsLaunchTimedOut: _of_pods_to_kill,
+    OrphansFound: _of_orphans,
+}

@@ -1,0 +1,191 @@
+"""Everything that can have happened: the only thing journaled, the only thing that changes state.
+
+One event per *decision*, so it may list many pods, as columns: `instances[i]` goes with `hosts[i]`. Events
+are for ever: fields are only added, with defaults, and never renamed or reused. Which effects an event
+calls for is read off by `effects_of` in `core.pods`.
+"""
+
+import msgspec
+
+from derny.core.commands import HostSeen
+from derny.model.ids import HostName, JobId, PodId, PoolId
+from derny.model.specs import JobSpec, PoolSpec
+from derny.model.states import JobState, PodState
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    pass
+
+
+class PoolCreated(_Event, frozen=True, gc=False, tag=True):
+    pool: PoolId
+    spec: PoolSpec
+
+
+class HostsSeen(_Event, frozen=True, gc=False, tag=True):
+    hosts: list[HostSeen]
+
+
+class HostsLost(_Event, frozen=True, gc=False, tag=True):
+    hosts: list[HostName]
+
+
+class JobCreated(_Event, frozen=True, gc=False, tag=True):
+    job: JobId
+    spec: JobSpec
+
+
+class JobGoalSet(_Event, frozen=True, gc=False, tag=True):
+    """A start, stop or delete. `version` is the job's (config, desired state, workflow) from now on."""
+
+    job: JobId
+    goal: JobState
+    version: tuple[int, int, int]
+
+
+class JobStateChanged(_Event, frozen=True, gc=False, tag=True):
+    job: JobId
+    state: JobState
+
+
+class JobRemoved(_Event, frozen=True, gc=False, tag=True):
+    """The last pod of a deleted job is gone, and now the job."""
+
+    job: JobId
+
+
+class PodsCreated(_Event, frozen=True, gc=False, tag=True):
+    """Instances `first` up to and without `end` exist, and wait in their pool's queue."""
+
+    job: JobId
+    first: int
+    end: int
+
+
+class PodsGoalSet(_Event, frozen=True, gc=False, tag=True):
+    """Instances `first` up to and without `end` have been told the job's goal."""
+
+    job: JobId
+    first: int
+    end: int
+    goal: PodState
+
+
+class PodsRemoved(_Event, frozen=True, gc=False, tag=True):
+    """Instances from `first` on are forgotten."""
+
+    job: JobId
+    first: int
+
+
+class GangsAdmitted(_Event, frozen=True, gc=False, tag=True):
+    """Pods may use their pool's share: they count in its allocation from now on."""
+
+    job: JobId
+    instances: list[int]
+
+
+class PodsPlaced(_Event, frozen=True, gc=False, tag=True):
+    """Pods have a host each, and are being launched there. `hosts` are rows of the host table, in order of
+    registration; `ports` is empty when the pods ask for none."""
+
+    job: JobId
+    instances: list[int]
+    hosts: list[int]
+    ports: list[tuple[int, ...]]
+
+
+class PodsUnplaced(_Event, frozen=True, gc=False, tag=True):
+    """No host has room for these pods now."""
+
+    job: JobId
+    instances: list[int]
+    reason: str
+
+
+class PodsRequeued(_Event, frozen=True, gc=False, tag=True):
+    """Admitted pods that found no host give their share back and wait in the queue again."""
+
+    job: JobId
+    instances: list[int]
+    message: str
+
+
+class PodsReported(_Event, frozen=True, gc=False, tag=True):
+    """Agents say that the current runs of these pods are in this state."""
+
+    job: JobId
+    state: PodState
+    instances: list[int]
+    message: str = ""
+    reason: str = ""
+    exit_code: int = 0
+    signal: str = ""
+
+
+class PodsThrottled(_Event, frozen=True, gc=False, tag=True):
+    """These pods ended and will get a new run once their back-off has passed."""
+
+    job: JobId
+    instances: list[int]
+
+
+class PodsRestarted(_Event, frozen=True, gc=False, tag=True):
+    """These pods begin a new run, and wait in their pool's queue."""
+
+    job: JobId
+    instances: list[int]
+
+
+class PodsKillRequested(_Event, frozen=True, gc=False, tag=True):
+    """Agents are asked to stop the current runs of these pods."""
+
+    job: JobId
+    instances: list[int]
+
+
+class PodsKilled(_Event, frozen=True, gc=False, tag=True):
+    """These pods were waiting, unknown to any agent, and are stopped by our word alone."""
+
+    job: JobId
+    instances: list[int]
+    message: str
+
+
+class PodsLaunchTimedOut(_Event, frozen=True, gc=False, tag=True):
+    """No agent has said that these pods run. The run is given up as lost, and killed in case it lives after
+    all."""
+
+    job: JobId
+    instances: list[int]
+
+
+class OrphansFound(_Event, frozen=True, gc=False, tag=True):
+    """Agents run what nobody wants: runs that are not the current ones, pods or jobs that are gone."""
+
+    pods: list[PodId]
+
+
+Event = (
+    PoolCreated
+    | HostsSeen
+    | HostsLost
+    | JobCreated
+    | JobGoalSet
+    | JobStateChanged
+    | JobRemoved
+    | PodsCreated
+    | PodsGoalSet
+    | PodsRemoved
+    | GangsAdmitted
+    | PodsPlaced
+    | PodsUnplaced
+    | PodsRequeued
+    | PodsReported
+    | PodsThrottled
+    | PodsRestarted
+    | PodsKillRequested
+    | PodsKilled
+    | PodsLaunchTimedOut
+    | OrphansFound
+)

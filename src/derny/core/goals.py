@@ -1,0 +1,135 @@
+"""The goal table: (actual, goal) → the next step owed, and when.
+
+One rule: `OWED` and `state.AT_REST` together have every pair exactly once; a step not due yet sets a timer
+and is looked at again. The pass `settle` in `core.machine` asks here about every dirty pod and job, and
+turns like answers into one event. (Behaviour, jobs §6.3, §7.2, §7.6.)
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from derny.core.events import Event, JobRemoved, JobStateChanged, PodsCreated, PodsGoalSet, PodsRemoved
+from derny.core.jobs import STOPPED, computed_state
+from derny.core.pods import THROTTLED
+from derny.core.state import State, pod_goal
+from derny.model.periods import Periods
+from derny.model.records import Job, Pod
+from derny.model.states import POD_TERMINAL, JobState, PodState
+
+
+class Step(Enum):
+    """What can be owed to a pod."""
+
+    RESTART = auto()
+    THROTTLE = auto()
+    KILL = auto()
+    KILL_WAITING = auto()
+    REQUEUE = auto()
+    GIVE_UP_LAUNCH = auto()
+
+
+def _at_once(pod: Pod, periods: Periods) -> float:
+    return 0.0
+
+
+def _backoff_s(pod: Pod, periods: Periods) -> float:
+    """min(first · 2^(failures-1), max); nothing after an end that was no failure."""
+    if not pod.failures:
+        return 0.0
+    # The exponent is bounded so that no count of failures overflows.
+    doubled = periods.restart_backoff_first_s * 2.0 ** min(pod.failures - 1, 64)
+    return min(doubled, periods.restart_backoff_max_s)
+
+
+def _launch_timeout_s(pod: Pod, periods: Periods) -> float:
+    return periods.launch_timeout_s
+
+
+def _start_timeout_s(pod: Pod, periods: Periods) -> float:
+    return periods.start_timeout_s
+
+
+def _placing_timeout_s(pod: Pod, periods: Periods) -> float:
+    return periods.placing_timeout_s
+
+
+def _kill_timeout_s(pod: Pod, periods: Periods) -> float:
+    return periods.kill_timeout_s
+
+
+Delay = Callable[[Pod, Periods], float]
+
+_RUN = PodState.RUNNING
+_ENDS = (PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED)
+
+OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
+    **{(end, _RUN): (Step.RESTART, _backoff_s) for end in _ENDS},
+    (PodState.PLACING, _RUN): (Step.REQUEUE, _placing_timeout_s),
+    (PodState.LAUNCHED, _RUN): (Step.GIVE_UP_LAUNCH, _launch_timeout_s),
+    (PodState.STARTING, _RUN): (Step.GIVE_UP_LAUNCH, _start_timeout_s),
+    # Started again while it is being killed: the end of this run comes first.
+    (PodState.KILLING, _RUN): (Step.KILL, _kill_timeout_s),
+    **{
+        (actual, goal): row
+        for goal in (PodState.KILLED, PodState.DELETED)
+        for actual, row in {
+            PodState.INITIALIZED: (Step.KILL_WAITING, _at_once),
+            PodState.PENDING: (Step.KILL_WAITING, _at_once),
+            PodState.READY: (Step.KILL_WAITING, _at_once),
+            PodState.PLACING: (Step.KILL_WAITING, _at_once),
+            PodState.LAUNCHED: (Step.KILL, _at_once),
+            PodState.STARTING: (Step.KILL, _at_once),
+            PodState.RUNNING: (Step.KILL, _at_once),
+            PodState.KILLING: (Step.KILL, _kill_timeout_s),
+        }.items()
+    },
+}
+
+
+def owed_to_pod(state: State, pod: Pod, at: float, periods: Periods) -> Step | None:
+    """The step to take now. None: nothing is owed, or not yet; then a timer has been set."""
+    row = OWED.get((pod.state, pod.goal))
+    if row is None:
+        return None
+    step, delay_s = row
+    due = pod.changed_at + delay_s(pod, periods)
+    if due > at:
+        state.timers.add(due, pod)
+        return Step.THROTTLE if step is Step.RESTART and pod.message != THROTTLED else None
+    if step is Step.REQUEUE and not state.tree.pools[state.jobs[pod.job].spec.pool].queue:
+        # Nobody waits for the share that this pod would give back: it may as well keep it.
+        state.timers.add(at + periods.placing_timeout_s, pod)
+        return None
+    return step
+
+
+def owed_to_job(state: State, job: Job, at: float, budget: int, periods: Periods) -> tuple[Event | None, int]:
+    """The event that brings the job nearer to its goal, and how many pods it concerns: at most `budget`, at
+    least 1.
+
+    None: nothing is owed, or not yet; then a timer has been set.
+    """
+    made = len(job.pods)
+    if job.goals_set < made:
+        end = min(made, job.goals_set + budget)
+        return PodsGoalSet(job.id, job.goals_set, end, pod_goal(job.goal)), end - job.goals_set
+    if job.goal is JobState.RUNNING and made < job.spec.instance_count:
+        end = min(job.spec.instance_count, made + budget)
+        return PodsCreated(job.id, made, end), end - made
+    if job.goal is JobState.DELETED and _all_ended(job):
+        if not made:
+            return JobRemoved(job.id), 1
+        first = max(made - budget, 0)
+        return PodsRemoved(job.id, first), made - first
+    computed = computed_state(job)
+    if computed is job.state:
+        return None, 1
+    due = job.state_at + periods.job_status_s
+    if due > at and job.goal not in STOPPED:
+        state.timers.add(due, job.id)
+        return None, 1
+    return JobStateChanged(job.id, computed), 1
+
+
+def _all_ended(job: Job) -> bool:
+    return sum(job.counts[end] for end in POD_TERMINAL) == len(job.pods)

@@ -1,0 +1,100 @@
+"""The history of a pod, packed: one fixed-size entry per write, newest last.
+
+A pod event of the API is one such write (behaviour, jobs §3.5). A million pods keep theirs in memory, so an
+entry is some thirty bytes: texts are numbers into a table that all pods share. Of an instance the last runs
+are kept, no more than the limits say. Called by `core.state` to write and by `core.queries` to read.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from derny.model.records import Pod
+from derny.model.states import HealthState, PodState
+
+_ENTRY = struct.Struct("<dBBBIIIiHH")
+_FULL_TABLE = 2**16 - 1
+
+ENTRIES_MAX = 1000
+"""Of one instance; a pod that flaps for a day must not grow without bounds."""
+RUNS_MAX = 100
+"""Of one instance (behaviour, jobs §7.9)."""
+
+
+class Entry(NamedTuple):
+    """One write of a pod: the new state and what else there was to say."""
+
+    at: float
+    state: PodState
+    goal: PodState
+    health: HealthState
+    config: int
+    desired_config: int
+    run: int
+    host: int
+    """Row of the host table; -1 when the run has no host."""
+    message: str
+    reason: str
+
+
+class Texts:
+    """Messages and reasons by number. Beyond 65,535 different ones, new texts are not kept in histories."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = [""]
+        self._number: dict[str, int] = {"": 0}
+
+    def number(self, text: str) -> int:
+        """The number of a text, given on first sight."""
+        known = self._number.get(text)
+        if known is None:
+            if len(self.all) >= _FULL_TABLE:
+                return 0
+            known = self._number[text] = len(self.all)
+            self.all.append(text)
+        return known
+
+
+def extended(pod: Pod, host: int, texts: Texts) -> bytes:
+    """The pod's history with an entry for what it is now, shortened when it has become too long."""
+    entry = _ENTRY.pack(
+        pod.changed_at,
+        pod.state,
+        pod.goal,
+        pod.health,
+        pod.config,
+        pod.desired_config,
+        pod.run,
+        host,
+        texts.number(pod.message),
+        texts.number(pod.reason),
+    )
+    history = pod.history + entry
+    return history if len(history) <= ENTRIES_MAX * _ENTRY.size else _shortened(history, pod.run)
+
+
+def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
+    """All kept entries of a pod, oldest first."""
+    for at, state, goal, health, config, desired, run, host, message, reason in _ENTRY.iter_unpack(
+        pod.history
+    ):
+        yield Entry(
+            at,
+            PodState(state),
+            PodState(goal),
+            HealthState(health),
+            config,
+            desired,
+            run,
+            host,
+            texts.all[message],
+            texts.all[reason],
+        )
+
+
+def _shortened(history: bytes, run: int) -> bytes:
+    """Without the oldest tenth, and without runs that are too long ago."""
+    kept = history[ENTRIES_MAX // 10 * _ENTRY.size :]
+    while kept and _ENTRY.unpack_from(kept)[6] <= run - RUNS_MAX:
+        kept = kept[_ENTRY.size :]
+    return kept

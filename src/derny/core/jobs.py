@@ -1,0 +1,181 @@
+"""Jobs: decide and apply. The life of a job.
+
+Created with a configuration (version 1-1-1); its pods follow in slices. Start, stop and delete set its goal
+and bump the second part of the version, each time, also when the goal stands already; the pods are told in
+slices. The state is computed from the pods. A deleted job is forgotten with its last pod. (Behaviour, jobs
+§1.2, §2.1, §2.6-2.8, §6.)
+"""
+
+from derny.core.commands import CreateJob, DeleteJob, StartJob, StopJob
+from derny.core.events import JobCreated, JobGoalSet, JobRemoved, JobStateChanged
+from derny.core.state import State, new_counts
+from derny.model.errors import Exhausted, Exists, Invalid, WrongState, WrongVersion
+from derny.model.ids import ROOT_POOL, JobId, entity_version
+from derny.model.periods import Limits
+from derny.model.records import Job
+from derny.model.states import JOB_TERMINAL, JobState, PodState
+
+STOPPED = frozenset({JobState.KILLED, JobState.DELETED})
+"""Goals that want no pod running."""
+
+
+def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -> list[JobCreated]:
+    """A new job. Exists before all else; Invalid, NotFound: its pool; Exhausted: a limit of the daemon."""
+    if command.job in state.jobs:
+        raise Exists(f"job {command.job!r} already exists")
+    pool = command.spec.pool
+    if pool == ROOT_POOL:
+        raise Invalid(
+            "spec.respool_id 'root' is the root pool, which takes no jobs; expected a leaf of the tree"
+        )
+    if state.tree.get(pool).children:
+        raise Invalid(
+            f"spec.respool_id {pool!r} ({state.tree.path(state.tree.get(pool))}) has children;"
+            " expected a pool without any"
+        )
+    if command.spec.instance_count > limits.pods_per_job_max:
+        raise Invalid(
+            f"spec.instance_count {command.spec.instance_count} is above the supported"
+            f" {limits.pods_per_job_max} pods of one job (limit pods_per_job_max)"
+        )
+    if len(state.jobs) >= limits.jobs_max:
+        raise Exhausted(
+            f"there are {len(state.jobs)} jobs, the most allowed (limit jobs_max); delete some first"
+        )
+    wanted = state.pods_wanted + command.spec.instance_count
+    if wanted > limits.pods_max:
+        raise Exhausted(f"there would be {wanted} pods, more than {limits.pods_max} (limit pods_max)")
+    return [JobCreated(command.job, command.spec)]
+
+
+def decide_start(state: State, command: StartJob, at: float) -> list[JobGoalSet]:
+    """WrongVersion; Invalid: the job is being deleted."""
+    job = _changeable(state, command.job, command.version)
+    return _goal_set(job, JobState.RUNNING)
+
+
+def decide_stop(state: State, command: StopJob, at: float) -> list[JobGoalSet]:
+    """WrongVersion; Invalid: the job is being deleted."""
+    job = _changeable(state, command.job, command.version)
+    return _goal_set(job, JobState.KILLED)
+
+
+def decide_delete(state: State, command: DeleteJob, at: float) -> list[JobGoalSet]:
+    """WrongVersion; WrongState: it has not come to an end, and this is not forced.
+
+    Any end will do: a job whose pods all failed or succeeded before it was stopped can be deleted like a
+    killed one.
+    """
+    job = _current(state, command.job, command.version)
+    ended = job.state in JOB_TERMINAL and job.goal in STOPPED
+    if not ended and not command.force:
+        raise WrongState(
+            f"job {job.id!r} has not been stopped: it is {job.state.name} with the goal {job.goal.name};"
+            " stop it and wait for its end, or set force"
+        )
+    return _goal_set(job, JobState.DELETED)
+
+
+def apply_created(state: State, event: JobCreated, at: float) -> None:
+    job = Job(
+        event.job,
+        {1: event.spec},
+        JobState.PENDING,
+        JobState.RUNNING,
+        at,
+        at,
+        new_counts(),
+    )
+    state.jobs[job.id] = job
+    state.names.setdefault(event.spec.name, []).append(job.id)
+    state.tree.pools[event.spec.pool].jobs += 1
+    state.pods_wanted += event.spec.instance_count
+    state.dirty_jobs[job.id] = None
+
+
+def apply_goal_set(state: State, event: JobGoalSet, at: float) -> None:
+    job = state.jobs[event.job]
+    job.goal = event.goal
+    job.config, job.desired, job.workflow = event.version
+    job.goals_set = 0
+    state.touch(job, at)
+
+
+def apply_state_changed(state: State, event: JobStateChanged, at: float) -> None:
+    job = state.jobs[event.job]
+    job.state = event.state
+    job.state_at = at
+    state.touch(job, at)
+
+
+def apply_removed(state: State, event: JobRemoved, at: float) -> None:
+    job = state.jobs.pop(event.job)
+    assert not job.pods, f"job {job.id} is removed while it has pods"
+    ids = state.names[job.spec.name]
+    ids.remove(job.id)
+    if not ids:
+        del state.names[job.spec.name]
+    state.tree.pools[job.spec.pool].jobs -= 1
+    state.pods_wanted -= job.spec.instance_count
+    state.dirty_jobs.pop(job.id, None)
+
+
+def computed_state(job: Job) -> JobState:
+    """What the job's state should be, by its pods and its goal; the first rule that matches wins.
+
+    (Behaviour, jobs §6.2. Here KILLING ends with a new goal, and a stopped job without pods is KILLED.)
+    """
+    count, wanted = job.counts, job.spec.instance_count
+    ended = count[PodState.SUCCEEDED] + count[PodState.FAILED] + count[PodState.LOST]
+    killed = count[PodState.KILLED]
+    if job.goal in STOPPED:
+        if ended + killed < len(job.pods):
+            return JobState.KILLING if job.goals_set == len(job.pods) else job.state
+        if len(job.pods) < wanted or not wanted:
+            return JobState.KILLED if killed or not job.pods else JobState.FAILED
+    elif len(job.pods) < wanted:
+        return JobState.PENDING
+    return _of_all_pods(job, ended, killed)
+
+
+def _of_all_pods(job: Job, ended: int, killed: int) -> JobState:
+    count, wanted = job.counts, job.spec.instance_count
+    if count[PodState.SUCCEEDED] >= wanted:
+        computed = JobState.SUCCEEDED
+    elif ended >= wanted:
+        computed = JobState.FAILED
+    elif killed and ended + killed >= wanted:
+        computed = JobState.KILLED
+    else:
+        return JobState.RUNNING if count[PodState.RUNNING] else JobState.PENDING
+    if job.pods and job.pods[0].template.controller:
+        return _of_controller(job.pods[0].state)
+    return computed
+
+
+def _of_controller(state: PodState) -> JobState:
+    """A controller pod (instance 0) decides how its job ended."""
+    if state is PodState.SUCCEEDED:
+        return JobState.SUCCEEDED
+    return JobState.FAILED if state in (PodState.FAILED, PodState.LOST) else JobState.KILLED
+
+
+def _current(state: State, job_id: JobId, version: str) -> Job:
+    job = state.job(job_id)
+    current = entity_version(job.config, job.desired, job.workflow)
+    if version != current:
+        raise WrongVersion(
+            f"unexpected entity version: job {job_id!r} is at {current!r}, the request says {version!r}"
+        )
+    return job
+
+
+def _changeable(state: State, job_id: JobId, version: str) -> Job:
+    job = _current(state, job_id, version)
+    if job.goal is JobState.DELETED:
+        raise Invalid(f"job {job_id!r} is going to be deleted; expected a job that is not")
+    return job
+
+
+def _goal_set(job: Job, goal: JobState) -> list[JobGoalSet]:
+    return [JobGoalSet(job.id, goal, (job.config, job.desired + 1, job.workflow))]

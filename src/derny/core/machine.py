@@ -1,0 +1,226 @@
+"""The machine: commands and the time in, events out.
+
+    handle   decides one command and applies what it decides; a refusal changes nothing
+    advance  moves entities towards their goals, a bounded bit at a time: settle, admit, place
+    replay   applies events of the journal, the same appliers as live
+    effects  what the events since the last call ask of the agents
+
+One rule: everything that changes state passes through `_apply`, and is returned as an event. The two
+dispatch tables below are the table of contents of this room. Called by `runtime.loop`, and by tests without
+any loop.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from derny.capacity.admission import admissible
+from derny.core import commands, events, hosts, jobs, pods, pools
+from derny.core.commands import Command
+from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
+from derny.core.events import Event
+from derny.core.goals import Step, owed_to_job, owed_to_pod
+from derny.core.state import Group, State
+from derny.model.ids import JobId
+from derny.model.periods import Limits, Periods
+from derny.model.records import Pod
+from derny.placement import engine
+
+Decider = Callable[[State, Any, float], list[Any]]
+Applier = Callable[[State, Any, float], None]
+
+APPLIERS: dict[type[Event], Applier] = {
+    events.PoolCreated: pools.apply_created,
+    events.HostsSeen: hosts.apply_seen,
+    events.HostsLost: hosts.apply_lost,
+    events.JobCreated: jobs.apply_created,
+    events.JobGoalSet: jobs.apply_goal_set,
+    events.JobStateChanged: jobs.apply_state_changed,
+    events.JobRemoved: jobs.apply_removed,
+    events.PodsCreated: pods.apply_created,
+    events.PodsGoalSet: pods.apply_goal_set,
+    events.PodsRemoved: pods.apply_removed,
+    events.GangsAdmitted: pods.apply_admitted,
+    events.PodsPlaced: pods.apply_placed,
+    events.PodsUnplaced: pods.apply_unplaced,
+    events.PodsRequeued: pods.apply_requeued,
+    events.PodsReported: pods.apply_reported,
+    events.PodsThrottled: pods.apply_throttled,
+    events.PodsRestarted: pods.apply_restarted,
+    events.PodsKillRequested: pods.apply_kill_requested,
+    events.PodsKilled: pods.apply_killed,
+    events.PodsLaunchTimedOut: pods.apply_launch_timed_out,
+    events.OrphansFound: pods.apply_orphans_found,
+}
+
+EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
+    Step.RESTART: events.PodsRestarted,
+    Step.THROTTLE: events.PodsThrottled,
+    Step.KILL: events.PodsKillRequested,
+    Step.KILL_WAITING: lambda job, instances: events.PodsKilled(job, instances, "Non-running pod killed"),
+    Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
+    Step.GIVE_UP_LAUNCH: events.PodsLaunchTimedOut,
+}
+
+BARREN_COST = 10
+"""What a look over all hosts that finds none counts against a turn's budget, in entities."""
+
+
+class Machine:
+    """All state, and the only way to change it."""
+
+    def __init__(self, periods: Periods, limits: Limits) -> None:
+        self.state = State()
+        self._periods = periods
+        self._limits = limits
+        self._effects: list[Effect] = []
+        self.deciders: dict[type[Command], Decider] = {
+            commands.CreatePool: partial(pools.decide_create, limits=limits),
+            commands.CreateJob: partial(jobs.decide_create, limits=limits),
+            commands.StartJob: jobs.decide_start,
+            commands.StopJob: jobs.decide_stop,
+            commands.DeleteJob: jobs.decide_delete,
+            commands.SeeHosts: hosts.decide_see,
+            commands.LoseHosts: hosts.decide_lose,
+            commands.ReportPods: pods.decide_report,
+        }
+
+    def handle(self, command: Command, at: float) -> list[Event]:
+        """Decide a command and apply its events. Raises a Refusal, with nothing changed."""
+        decided: list[Event] = self.deciders[type(command)](self.state, command, at)
+        for event in decided:
+            self._apply(event, at)
+        return decided
+
+    def advance(self, at: float, budget: int) -> tuple[list[Event], bool]:
+        """One bounded sweep towards all goals: the events, already applied, and whether the budget cut it
+        short.
+
+        Each of the three passes looks at no more than `budget` entities.
+        """
+        for item in self.state.timers.due(at):
+            if isinstance(item, str):
+                if item in self.state.jobs:
+                    self.state.dirty_jobs[item] = None
+            elif self.state.is_live(item):
+                self.state.dirty_pods[item] = None
+        done: list[Event] = []
+        more = self._settle(at, budget, done)
+        more |= self._admit(at, budget, done)
+        more |= self._place(at, budget, done)
+        return done, more
+
+    def replay(self, at: float, journaled: Iterable[Event]) -> None:
+        """Apply what was decided before; no effects come of it."""
+        for event in journaled:
+            APPLIERS[type(event)](self.state, event, at)
+
+    def take_effects(self) -> list[Effect]:
+        """What the events since the last call ask of the agents."""
+        taken, self._effects = self._effects, []
+        return taken
+
+    def reconciliation(self) -> Reconcile:
+        """What agents should be running by all that is known, to be compared with them after a replay."""
+        return reconciliation(self.state)
+
+    @property
+    def next_wake(self) -> float | None:
+        """When time alone will owe a step; None when only a command can."""
+        return self.state.timers.next_due
+
+    def _apply(self, event: Event, at: float) -> None:
+        # Effects are read off first: an applier may forget the host or the run that they speak of.
+        self._effects += effects_of(self.state, event, at)
+        APPLIERS[type(event)](self.state, event, at)
+
+    def _take(self, event: Event, at: float, done: list[Event]) -> None:
+        self._apply(event, at)
+        done.append(event)
+
+    def _settle(self, at: float, budget: int, done: list[Event]) -> bool:
+        """Take the steps owed to dirty pods, then to dirty jobs."""
+        state = self.state
+        owed: dict[tuple[JobId, Step], list[int]] = {}
+        for _ in range(min(budget, len(state.dirty_pods))):
+            pod, _none = state.dirty_pods.popitem(last=False)
+            budget -= 1
+            step = owed_to_pod(state, pod, at, self._periods)
+            if step is not None:
+                owed.setdefault((pod.job, step), []).append(pod.instance)
+        for (job, step), instances in owed.items():
+            self._take(EVENT_OF_STEP[step](job, instances), at, done)
+        self._settle_jobs(at, budget, done)
+        return bool(state.dirty_pods or state.dirty_jobs)
+
+    def _settle_jobs(self, at: float, budget: int, done: list[Event]) -> None:
+        state = self.state
+        while state.dirty_jobs and budget > 0:
+            job_id, _none = state.dirty_jobs.popitem(last=False)
+            event, cost = owed_to_job(state, state.jobs[job_id], at, budget, self._periods)
+            budget -= cost
+            if event is not None:
+                # Applying it marks the job dirty again, behind the others: jobs take turns.
+                self._take(event, at, done)
+
+    def _admit(self, at: float, budget: int, done: list[Event]) -> bool:
+        """Admit the heads of all queues as far as they fit; pools take turns."""
+        tree = self.state.tree
+        for pool in [tree.pools[pool] for pool in tree.waiting]:
+            while pool.queue and pool.blocked_at != tree.version:
+                if budget <= 0:
+                    return True
+                batch = admissible(tree, pool, budget)
+                budget -= 1
+                if batch is None:
+                    pool.blocked_at = tree.version
+                    continue
+                job, gangs = batch
+                budget -= len(gangs) - 1
+                self._take(events.GangsAdmitted(job, [pod.instance for pod in gangs]), at, done)
+            if pool.queue:
+                tree.waiting.move_to_end(pool.id)
+        return False
+
+    def _place(self, at: float, budget: int, done: list[Event]) -> bool:
+        """Find hosts for admitted pods, group by group; groups take turns."""
+        groups = self.state.groups
+        for key in list(groups):
+            if budget <= 0:
+                return True
+            group = groups[key]
+            if group.stuck_at != self.state.table.version:
+                budget -= self._place_group(key[0], group, at, budget, done)
+            if group.fresh and group.stuck_at == self.state.table.version:
+                budget -= self._tell_unplaced(key[0], group, at, budget, done)
+            if key in groups:
+                groups.move_to_end(key)
+        return any(self._owes_placement(group) for group in groups.values())
+
+    def _owes_placement(self, group: Group) -> bool:
+        return bool(group.fresh) or group.stuck_at != self.state.table.version
+
+    def _place_group(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
+        """Place what finds room, longest waiting first; returns the cost."""
+        state = self.state
+        waiting: list[Pod] = [*islice(group.tried, budget)]
+        waiting += islice(group.fresh, budget - len(waiting))
+        placed = engine.place(
+            state.table, group.template.demand, group.template.ports, len(waiting), state.cursor
+        )
+        state.cursor = placed.cursor
+        if placed.rows:
+            instances = [pod.instance for pod in waiting[: len(placed.rows)]]
+            self._take(events.PodsPlaced(job, instances, placed.rows, placed.ports), at, done)
+        if not placed.unplaced:
+            return len(waiting)
+        group.stuck_at = state.table.version
+        group.reason = placed.pending_reason()
+        return len(placed.rows) + BARREN_COST
+
+    def _tell_unplaced(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
+        """Pods that no host has room for stand PLACING, with the reason."""
+        told = [pod.instance for pod in islice(group.fresh, max(budget, 1))]
+        self._take(events.PodsUnplaced(job, told, group.reason), at, done)
+        return len(told)

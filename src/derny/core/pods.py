@@ -1,0 +1,310 @@
+"""Pods: decide and apply. The life of a pod.
+
+    INITIALIZED → PENDING     created, or begun anew; waits in its pool's queue
+    → READY                   admitted: counts in its pool's allocation
+    (→ PLACING)               no host has room for it now
+    → LAUNCHED                has a host, its resources and its ports; the agent is asked to launch it
+    → STARTING → RUNNING      as the agent reports
+    → SUCCEEDED FAILED LOST KILLED    the end of a run: everything is given back
+    KILLING                   the agent was asked to stop it; only an end can follow
+
+A pod that ended and shall run begins a new run, with the next number, after its back-off. Agents' reports
+may come late, twice and out of order: only those that lead on from where the current run stands are facts.
+(Behaviour, jobs §7 and scheduler §8.)
+"""
+
+from collections.abc import Sequence
+
+from derny.core.commands import PodReport, ReportPods
+from derny.core.events import (
+    Event,
+    GangsAdmitted,
+    OrphansFound,
+    PodsCreated,
+    PodsGoalSet,
+    PodsKilled,
+    PodsKillRequested,
+    PodsLaunchTimedOut,
+    PodsPlaced,
+    PodsRemoved,
+    PodsReported,
+    PodsRequeued,
+    PodsRestarted,
+    PodsThrottled,
+    PodsUnplaced,
+)
+from derny.core.state import State, pod_goal
+from derny.model.ids import JobId, PodId, parse_pod_id
+from derny.model.records import Job, Pod, Termination
+from derny.model.specs import PodTemplate
+from derny.model.states import (
+    POD_ADMITTED,
+    POD_ON_HOST,
+    POD_STATE_OF_TASK,
+    POD_TERMINAL,
+    HealthState,
+    PodState,
+    TerminationReason,
+)
+
+THROTTLED = "Task throttled due to failure"
+"""The message by which clients know a pod that waits for its back-off to pass (behaviour, jobs §7.6)."""
+
+_PROGRESS = {
+    PodState.LAUNCHED: 0,
+    PodState.STARTING: 1,
+    PodState.RUNNING: 2,
+    PodState.KILLING: 3,
+    PodState.SUCCEEDED: 4,
+    PodState.FAILED: 4,
+    PodState.LOST: 4,
+    PodState.KILLED: 4,
+}
+"""How far a launched run has come; a report that leads nowhere further is a repeat or a latecomer."""
+
+
+def decide_report(state: State, command: ReportPods, at: float) -> list[Event]:
+    """The facts among the reports, like with like; orphans are found out by the way."""
+    facts: dict[tuple[JobId, PodState, str, str, int, str], list[int]] = {}
+    orphans: list[PodId] = []
+    reached: dict[Pod, int] = {}
+    for report in command.reports:
+        job_id, instance, run = parse_pod_id(report.pod)
+        job = state.jobs.get(job_id)
+        to = POD_STATE_OF_TASK[report.state]
+        pod = job.pods[instance] if job is not None and instance < len(job.pods) else None
+        if pod is None or pod.run != run or pod.state not in _PROGRESS:
+            if to not in POD_TERMINAL:
+                orphans.append(report.pod)
+            continue
+        if _PROGRESS[to] <= reached.get(pod, _PROGRESS[pod.state]):
+            continue
+        reached[pod] = _PROGRESS[to]
+        facts.setdefault((job_id, *_as_recorded(pod, to, report)), []).append(instance)
+    # By progress, so that a pod that started and runs in one batch does so in this order.
+    groups = sorted(facts.items(), key=lambda group: _PROGRESS[group[0][1]])
+    events: list[Event] = [
+        PodsReported(job, to, instances, message, reason, code, signal)
+        for (job, to, message, reason, code, signal), instances in groups
+    ]
+    return [*events, OrphansFound(orphans)] if orphans else events
+
+
+def _as_recorded(pod: Pod, to: PodState, report: PodReport) -> tuple[PodState, str, str, int, str]:
+    """What is kept of a report. The reason only of an end that nobody asked for; a pod that was to be
+    killed and is lost counts as killed (behaviour, scheduler §8.2)."""
+    if to is PodState.LOST and pod.goal is not PodState.RUNNING:
+        return PodState.KILLED, f"Stopped task LOST event: {report.message}", report.reason, 0, ""
+    kept = report.reason if to in (PodState.FAILED, PodState.LOST) else ""
+    return to, report.message, kept, report.exit_code, report.signal
+
+
+def apply_created(state: State, event: PodsCreated, at: float) -> None:
+    job = state.jobs[event.job]
+    assert event.first == len(job.pods)
+    goal = pod_goal(job.goal)
+    for instance in range(event.first, event.end):
+        template = job.spec.template(instance)
+        health = HealthState.UNKNOWN if template.health_checked else HealthState.DISABLED
+        pod = Pod(
+            job.id, instance, template, PodState.INITIALIZED, goal, 1, job.config, job.config, at, health
+        )
+        job.pods.append(pod)
+        job.counts[PodState.INITIALIZED] += 1
+        state.record(pod)
+        _queue(state, job, pod, at)
+    if job.goals_set == event.first:
+        job.goals_set = event.end
+    state.touch(job, at)
+
+
+def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
+    job = state.jobs[event.job]
+    for pod in job.pods[event.first : event.end]:
+        if pod.goal is event.goal:
+            continue
+        pod.goal = event.goal
+        if event.goal is not PodState.RUNNING and pod.state not in POD_TERMINAL:
+            pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST)
+        state.record(pod)
+    job.goals_set = event.end
+    state.touch(job, at)
+
+
+def apply_removed(state: State, event: PodsRemoved, at: float) -> None:
+    job = state.jobs[event.job]
+    for pod in job.pods[event.first :]:
+        assert pod.state in POD_TERMINAL
+        job.counts[pod.state] -= 1
+        state.dirty_pods.pop(pod, None)
+    del job.pods[event.first :]
+    job.goals_set = min(job.goals_set, event.first)
+    state.touch(job, at)
+
+
+def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
+    job = state.jobs[event.job]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
+        state.tree.dequeue(job.spec.pool, job.spec.priority, pod)
+        state.move(job, pod, PodState.READY, at)
+        state.group(pod).fresh[pod] = None
+    _charge(state, job, pods, 1)
+    state.touch(job, at)
+
+
+def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
+    job = state.jobs[event.job]
+    names = state.table.name_of
+    pods = [job.pods[instance] for instance in event.instances]
+    demand = pods[0].template.demand
+    assert all(pod.template is pods[0].template for pod in pods)
+    if event.ports:
+        for pod, row, ports in zip(pods, event.hosts, event.ports, strict=True):
+            state.table.debit(row, demand, ports)
+            pod.ports = ports
+    else:
+        state.table.debit_many(event.hosts, demand)
+    for pod, row in zip(pods, event.hosts, strict=True):
+        state.leave_group(pod)
+        pod.host = names[row]
+        state.move(job, pod, PodState.LAUNCHED, at, "", "REASON_UPDATE_OFFER")
+    state.touch(job, at)
+
+
+def apply_unplaced(state: State, event: PodsUnplaced, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        group = state.group(pod)
+        del group.fresh[pod]
+        group.tried[pod] = None
+        state.move(job, pod, PodState.PLACING, at, event.reason)
+    state.touch(job, at)
+
+
+def apply_requeued(state: State, event: PodsRequeued, at: float) -> None:
+    job = state.jobs[event.job]
+    pods = [job.pods[instance] for instance in event.instances]
+    _charge(state, job, pods, -1)
+    for pod in pods:
+        state.leave_group(pod)
+        _queue(state, job, pod, at, event.message)
+    state.touch(job, at)
+
+
+def apply_reported(state: State, event: PodsReported, at: float) -> None:
+    job = state.jobs[event.job]
+    pods = [job.pods[instance] for instance in event.instances]
+    if event.state in POD_TERMINAL:
+        _end(state, job, pods, event, at)
+    for pod in pods:
+        if event.state is PodState.RUNNING:
+            pod.started_at = at
+        state.move(job, pod, event.state, at, event.message, event.reason)
+    state.touch(job, at)
+
+
+def apply_throttled(state: State, event: PodsThrottled, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        pod.message = THROTTLED
+        state.record(pod)
+    state.touch(job, at)
+
+
+def apply_restarted(state: State, event: PodsRestarted, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        pod.run += 1
+        pod.config = pod.desired_config
+        pod.template = job.specs[pod.config].template(instance)
+        pod.health = HealthState.UNKNOWN if pod.template.health_checked else HealthState.DISABLED
+        pod.host, pod.ports, pod.termination = None, (), None
+        pod.started_at = pod.completed_at = 0.0
+        state.move(job, pod, PodState.INITIALIZED, at)
+        _queue(state, job, pod, at)
+    state.touch(job, at)
+
+
+def apply_kill_requested(state: State, event: PodsKillRequested, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        if pod.state is PodState.KILLING:
+            # Asked once more: the wait for an answer begins anew.
+            pod.changed_at = at
+            state.record(pod)
+        else:
+            state.move(job, pod, PodState.KILLING, at, "Killing the pod")
+    state.touch(job, at)
+
+
+def apply_killed(state: State, event: PodsKilled, at: float) -> None:
+    job = state.jobs[event.job]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
+        if pod.state is PodState.PENDING:
+            state.tree.dequeue(job.spec.pool, job.spec.priority, pod)
+        else:
+            state.leave_group(pod)
+    _charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
+    for pod in pods:
+        pod.completed_at = at
+        state.move(job, pod, PodState.KILLED, at, event.message)
+    state.touch(job, at)
+
+
+def apply_launch_timed_out(state: State, event: PodsLaunchTimedOut, at: float) -> None:
+    message = "The agent did not say in time that the pod runs"
+    apply_reported(
+        state, PodsReported(event.job, PodState.LOST, event.instances, message, "REASON_LAUNCH_TIMEOUT"), at
+    )
+
+
+def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
+    """Nothing of ours changes: the event is there for its effect."""
+
+
+def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:
+    state.move(job, pod, PodState.PENDING, at, message)
+    state.tree.enqueue(job.spec.pool, job.spec.priority, pod)
+
+
+def _charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
+    """Count pods at their pool and above, or with -1 give them back; alike pods in one go."""
+    alike: dict[int, tuple[PodTemplate, int]] = {}
+    for pod in pods:
+        template, count = alike.get(id(pod.template), (pod.template, 0))
+        alike[id(pod.template)] = (template, count + 1)
+    for template, count in alike.values():
+        state.tree.charge(job.spec.pool, template.demand, count * times, job.spec.revocable)
+
+
+def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: float) -> None:
+    """The end of runs: what they held is given back, and it is decided whether the end counts as a
+    failure."""
+    _charge(state, job, pods, -1)
+    for pod in pods:
+        assert pod.state in POD_ON_HOST and pod.host is not None
+        state.table.credit(state.table.row_of[pod.host], pod.template.demand, pod.ports)
+        pod.failures += _is_failure(pod, event.state)
+        pod.completed_at = at
+        if pod.template.health_checked:
+            pod.health = HealthState.INVALID
+        if event.state is PodState.FAILED:
+            pod.termination = Termination(TerminationReason.FAILED, event.exit_code, event.signal)
+
+
+def _is_failure(pod: Pod, end: PodState) -> bool:
+    """Whether a run that ended so should have gone on. What we asked to be killed did not fail, nor did
+    what was lost (behaviour, jobs §7.5; there our own kills count too, which only lengthens back-offs)."""
+    if pod.config != pod.desired_config:
+        return False
+    if end is PodState.FAILED:
+        return True
+    return end in (PodState.SUCCEEDED, PodState.KILLED) and (
+        pod.goal is PodState.RUNNING and pod.state is not PodState.KILLING
+    )

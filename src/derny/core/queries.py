@@ -1,0 +1,287 @@
+"""Read-only answers over the state, as views: what `api` may look at.
+
+One rule: a view is made of values, so it can be kept across steps; nothing here writes. Refusals: NotFound
+for what does not exist, Invalid for what is malformed. (API reference: JobStatus, PodStatus, PodEvent,
+ResourcePoolInfo.)
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from derny.capacity.admission import shortfall
+from derny.core.history import Entry, entries
+from derny.core.state import State
+from derny.model.errors import NotFound
+from derny.model.ids import HostName, JobId, PodId, PoolId, entity_version, pod_id
+from derny.model.records import Job, Pod, Pool, Termination
+from derny.model.resources import Resources
+from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
+from derny.model.states import HealthState, HostState, JobState, PodState
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """A job's status and current configuration. `pod_stats` has every state that a pod can be in, by
+    state."""
+
+    id: JobId
+    spec: JobSpec
+    spec_version: int
+    spec_created_at: float
+    state: JobState
+    goal: JobState
+    version: str
+    revision: int
+    created_at: float
+    updated_at: float
+    pod_stats: dict[PodState, int]
+    pod_stats_by_version: dict[str, dict[PodState, int]]
+    """By pod entity version (`N-0-0`), only states that occur."""
+
+
+class PodView(msgspec.Struct, frozen=True):
+    """A pod's status in its current run. Times are 0.0 where the thing has not happened."""
+
+    job: JobId
+    instance: int
+    run: int
+    state: PodState
+    goal: PodState
+    config: int
+    desired_config: int
+    template: PodTemplate
+    health: HealthState
+    host: HostName | None
+    agent_id: str
+    ports: tuple[int, ...]
+    changed_at: float
+    started_at: float
+    completed_at: float
+    failures: int
+    message: str
+    reason: str
+    termination: Termination | None
+    revision: int
+    created_at: float
+    previous: PodId | None
+    """The pod id of the run before, None in the first."""
+
+
+class PodEventView(msgspec.Struct, frozen=True):
+    """One write of a pod: the entry, and the names of what it points to."""
+
+    entry: Entry
+    pod: PodId
+    previous: PodId
+    host: HostName | None
+    agent_id: str
+
+
+class PoolView(msgspec.Struct, frozen=True):
+    """A pool's configuration and usage; interior pools and the root sum over all below."""
+
+    id: PoolId
+    spec: PoolSpec
+    resources: tuple[PoolResource, ...]
+    children: tuple[PoolId, ...]
+    path: str
+    allocation: Resources
+    slack: Resources
+    created_at: float
+    updated_at: float
+    version: int
+
+
+class HostView(msgspec.Struct, frozen=True):
+    """A host as clients see it."""
+
+    name: HostName
+    ip: str
+    state: HostState
+    labels: tuple[tuple[str, str], ...]
+    capacity: Resources
+
+
+def job_info(state: State, job: JobId) -> JobView:
+    """The status and the configuration of a job; NotFound."""
+    return _job_view(state.job(job))
+
+
+def job_spec(state: State, job: JobId, version: int) -> tuple[JobSpec, float]:
+    """The configuration at a version, and when it was made; NotFound. Version 0 is the empty job before
+    creation."""
+    found = state.job(job)
+    if version == 0:
+        return JobSpec(found.spec.name, found.spec.pool, 0, b""), found.created_at
+    if version not in found.specs:
+        raise NotFound(f"job {job!r} has no configuration version {version}; its latest is {found.config}")
+    return found.specs[version], found.created_at
+
+
+def job_ids(state: State) -> list[JobId]:
+    """All jobs, in order of creation."""
+    return list(state.jobs)
+
+
+def jobs_of(state: State, ids: Sequence[JobId]) -> list[JobView]:
+    """Those of the given jobs that still exist."""
+    return [_job_view(state.jobs[job]) for job in ids if job in state.jobs]
+
+
+def job_ids_named(state: State, name: str) -> list[JobId]:
+    """The jobs of this name, newest first; NotFound."""
+    found = state.names.get(name)
+    if not found:
+        raise NotFound(f"no job has the name {name!r}")
+    return found[::-1]
+
+
+def pod_info(state: State, job: JobId, instance: int) -> PodView:
+    """The status of a pod; NotFound."""
+    return _pod_view(state, state.job(job), state.pod(job, instance))
+
+
+def pods_of(state: State, job: JobId, first: int, end: int) -> list[PodView]:
+    """The pods of a job with `first` <= instance < `end`, ascending; NotFound when there is no such job."""
+    found = state.job(job)
+    return [_pod_view(state, found, pod) for pod in found.pods[first:end]]
+
+
+def pod_events(state: State, job: JobId, instance: int, run: int | None = None) -> list[PodEventView]:
+    """What was written of a run of a pod, newest first; of the current run where none is given.
+
+    NotFound when there is no such pod, or nothing is kept of that run.
+    """
+    pod = state.pod(job, instance)
+    wanted = pod.run if run is None else run
+    found = [_event_view(state, pod, entry) for entry in entries(pod, state.texts) if entry.run == wanted]
+    if not found:
+        raise NotFound(f"pod {job}-{instance} has no events of run {wanted}; its current run is {pod.run}")
+    return found[::-1]
+
+
+def previous_runs(state: State, job: JobId, instance: int, limit: int | None) -> list[PodEventView]:
+    """How the earlier runs of a pod ended, newest first, at most `limit` of them; NotFound."""
+    pod = state.pod(job, instance)
+    last = {entry.run: entry for entry in entries(pod, state.texts) if entry.run < pod.run}
+    return [_event_view(state, pod, last[run]) for run in sorted(last, reverse=True)[:limit]]
+
+
+def pool_info(state: State, pool: PoolId) -> PoolView:
+    """A pool; NotFound."""
+    return _pool_view(state, state.tree.get(pool))
+
+
+def pool_id_at(state: State, path: str) -> PoolId:
+    """The pool at a path; Invalid, NotFound."""
+    return state.tree.lookup(path).id
+
+
+def all_pools(state: State) -> list[PoolView]:
+    """Every pool: the root first, then depth first in order of creation."""
+    return [_pool_view(state, pool) for pool in state.tree.walk()]
+
+
+def all_hosts(state: State) -> list[HostView]:
+    """Every host that was ever seen, in order of registration; UNKNOWN while its agent is lost."""
+    return [
+        HostView(
+            host.name,
+            host.ip,
+            HostState.UNKNOWN if host.lost else host.state,
+            (("hostname", host.name), *(label for label in host.labels if label[0] != "hostname")),
+            host.capacity,
+        )
+        for host in state.hosts.values()
+    ]
+
+
+def waiting_reason(state: State, pod: PodView) -> str:
+    """Why a PENDING pod has not been admitted, in a sentence; empty for pods in other states."""
+    if pod.state is not PodState.PENDING:
+        return ""
+    pool = state.tree.pools[state.jobs[pod.job].spec.pool]
+    head = next(iter(pool.queue[max(pool.queue)]))
+    short = shortfall(state.tree, pool, head)
+    if head.job == pod.job and head.instance == pod.instance:
+        return short
+    return f"waits behind {head.job}-{head.instance} in {state.tree.path(pool)}" + (
+        f": {short}" if short else ""
+    )
+
+
+def _job_view(job: Job) -> JobView:
+    stats = {state: job.counts[state] for state in PodState}
+    # Instances that are yet to be created count as being initialized.
+    stats[PodState.INITIALIZED] += max(job.spec.instance_count - len(job.pods), 0)
+    occurring = {state: count for state, count in enumerate(job.counts) if count}
+    by_version = (
+        {entity_version(job.config): {PodState(s): n for s, n in occurring.items()}} if occurring else {}
+    )
+    return JobView(
+        job.id,
+        job.spec,
+        job.config,
+        job.created_at,
+        job.state,
+        job.goal,
+        entity_version(job.config, job.desired, job.workflow),
+        job.revision,
+        job.created_at,
+        job.updated_at,
+        stats,
+        by_version,
+    )
+
+
+def _pod_view(state: State, job: Job, pod: Pod) -> PodView:
+    return PodView(
+        pod.job,
+        pod.instance,
+        pod.run,
+        pod.state,
+        pod.goal,
+        pod.config,
+        pod.desired_config,
+        pod.template,
+        pod.health,
+        pod.host,
+        state.hosts[pod.host].agent_id if pod.host else "",
+        pod.ports,
+        pod.changed_at,
+        pod.started_at,
+        pod.completed_at,
+        pod.failures,
+        pod.message,
+        pod.reason,
+        pod.termination,
+        pod.revision,
+        job.created_at,
+        pod_id(pod.job, pod.instance, pod.run - 1) if pod.run > 1 else None,
+    )
+
+
+def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
+    host = state.table.name_of[entry.host] if entry.host >= 0 else None
+    return PodEventView(
+        entry,
+        pod_id(pod.job, pod.instance, entry.run),
+        pod_id(pod.job, pod.instance, entry.run - 1),
+        host,
+        state.hosts[host].agent_id if host else "",
+    )
+
+
+def _pool_view(state: State, pool: Pool) -> PoolView:
+    return PoolView(
+        pool.id,
+        pool.spec,
+        state.tree.resources(pool),
+        tuple(pool.children),
+        state.tree.path(pool),
+        pool.allocation,
+        pool.slack,
+        pool.created_at,
+        pool.updated_at,
+        pool.version,
+    )

@@ -1,0 +1,141 @@
+"""All records and their indexes; look-ups; the dirty set.
+
+One rule: appliers write it, everyone else in `core` reads. What is *derived* (the dirty set, timers, what
+is known to find no host) is not journaled: replay marks dirty whatever it touches, and the first steps
+after it look again.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from derny.capacity.tree import PoolTree
+from derny.core.history import Texts, extended
+from derny.model.errors import NotFound
+from derny.model.ids import HostName, JobId
+from derny.model.records import Host, Job, Pod
+from derny.model.specs import PodTemplate
+from derny.model.states import POD_MOVES, JobState, PodState
+from derny.model.timers import TimingWheel
+from derny.placement.hosts import HostTable
+
+GroupKey = tuple[JobId, int]
+
+AT_REST = frozenset(
+    {
+        (PodState.INITIALIZED, PodState.RUNNING),
+        (PodState.PENDING, PodState.RUNNING),
+        (PodState.READY, PodState.RUNNING),
+        (PodState.RUNNING, PodState.RUNNING),
+    }
+    | {
+        (end, goal)
+        for end in (PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED)
+        for goal in (PodState.KILLED, PodState.DELETED)
+    }
+)
+"""(actual, goal) pairs that owe no step, now or later; `core.goals` has the steps of all others."""
+
+
+class Group(msgspec.Struct, eq=False):
+    """Admitted pods of one job and one template, that wait for hosts. `fresh` are READY, `tried` are
+    PLACING."""
+
+    template: PodTemplate
+    fresh: OrderedDict[Pod, None]
+    tried: OrderedDict[Pod, None]
+    stuck_at: int = -1
+    """Version of the host table at which no host had room; -1 when there may be some."""
+    reason: str = ""
+
+
+class State:
+    """Everything the machine knows."""
+
+    def __init__(self) -> None:
+        self.tree = PoolTree()
+        self.jobs: dict[JobId, Job] = {}
+        self.names: dict[str, list[JobId]] = {}
+        self.pods_wanted = 0
+        self.hosts: dict[HostName, Host] = {}
+        self.table = HostTable()
+        self.groups: OrderedDict[GroupKey, Group] = OrderedDict()
+        self.cursor = 0
+        self.texts = Texts()
+        self.timers: TimingWheel[Pod | JobId] = TimingWheel()
+        self.dirty_pods: OrderedDict[Pod, None] = OrderedDict()
+        self.dirty_jobs: OrderedDict[JobId, None] = OrderedDict()
+
+    def job(self, job: JobId) -> Job:
+        """The job of this id; NotFound."""
+        try:
+            return self.jobs[job]
+        except KeyError:
+            raise NotFound(f"job {job!r} does not exist") from None
+
+    def pod(self, job: JobId, instance: int) -> Pod:
+        """The pod of this job and instance; NotFound."""
+        pods = self.job(job).pods
+        if instance >= len(pods):
+            raise NotFound(f"pod {job}-{instance} does not exist; the job has {len(pods)} pods")
+        return pods[instance]
+
+    def is_live(self, pod: Pod) -> bool:
+        """Whether this very record is still in its job: timers may hold pods that are gone."""
+        job = self.jobs.get(pod.job)
+        return job is not None and pod.instance < len(job.pods) and job.pods[pod.instance] is pod
+
+    def group(self, pod: Pod) -> Group:
+        """The group in which this pod waits, made on first sight."""
+        key = (pod.job, id(pod.template))
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(pod.template, OrderedDict(), OrderedDict())
+        return group
+
+    def leave_group(self, pod: Pod) -> None:
+        """Take a READY or PLACING pod out of its group; an emptied group goes too."""
+        key = (pod.job, id(pod.template))
+        group = self.groups[key]
+        del (group.fresh if pod.state is PodState.READY else group.tried)[pod]
+        if not group.fresh and not group.tried:
+            del self.groups[key]
+
+    def touch(self, job: Job, at: float) -> None:
+        """The job changed in a way that clients can see."""
+        job.revision += 1
+        job.updated_at = at
+        self.dirty_jobs[job.id] = None
+
+    def record(self, pod: Pod) -> None:
+        """Write down what the pod is now, and look at it again if it owes a step."""
+        pod.revision += 1
+        pod.history = extended(pod, self.table.row_of[pod.host] if pod.host else -1, self.texts)
+        if (pod.state, pod.goal) not in AT_REST:
+            self.dirty_pods[pod] = None
+
+    def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
+        """Let a pod enter a state; an illegal move is a broken promise, not a refusal."""
+        was = pod.state
+        assert to in POD_MOVES[was], f"pod {pod.job}-{pod.instance} may not move from {was.name} to {to.name}"
+        job.counts[was] -= 1
+        job.counts[to] += 1
+        pod.state = to
+        pod.changed_at = at
+        pod.message = message
+        pod.reason = reason
+        self.record(pod)
+
+
+def new_counts() -> list[int]:
+    """Pods by state, all zero."""
+    return [0] * len(PodState)
+
+
+def pod_goal(goal: JobState) -> PodState:
+    """What a job's goal means for each of its pods."""
+    return {
+        JobState.RUNNING: PodState.RUNNING,
+        JobState.KILLED: PodState.KILLED,
+        JobState.DELETED: PodState.DELETED,
+    }[goal]

@@ -1,0 +1,199 @@
+"""The loop: inbox → machine → journal → answers → effects. The only place where the machine meets time and
+disk.
+
+One turn, always in this order: take what waits, decide, make it durable, then answer callers, tell
+watchers, hand effects to agents. Nobody ever sees what a crash could take back: writes are answered once
+they are durable, and so are reads that looked at what is not yet. A failed commit ends the daemon, since
+memory would be ahead of the disk. Made by `app`; called by `api` through `submit` and `read`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+from anyio import CancelScope
+
+from derny.core.commands import Command
+from derny.core.effects import Effect
+from derny.core.events import Event
+from derny.core.machine import Machine
+from derny.core.state import State
+from derny.journal import codec
+from derny.journal.store import Journal
+from derny.model.errors import Exhausted, Refusal, Unavailable
+from derny.model.periods import Limits
+from derny.runtime.clock import Clock
+
+T = TypeVar("T")
+
+
+class Agents(Protocol):
+    """Whatever runs pods. The loop owns this interface; `agents` fits it."""
+
+    @property
+    def next_wake(self) -> float | None:
+        """When `poll` will have something; None when only an effect can cause it."""
+        ...
+
+    def perform(self, effects: Sequence[Effect], at: float) -> None:
+        """Take effects, each at least once; repeats are ignored by pod id."""
+        ...
+
+    def poll(self, at: float, most: int) -> list[Command]:
+        """What agents have to say by `at`, at most so many reports at once; the rest keeps `next_wake` in
+        the past."""
+        ...
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    """A command in the inbox, and what its caller waits for."""
+
+    command: Command
+    answer: asyncio.Future[list[Event]]
+
+
+class Loop:
+    """One machine, one journal, one set of agents, one turn at a time."""
+
+    def __init__(
+        self, machine: Machine, journal: Journal, agents: Agents, clock: Clock, limits: Limits
+    ) -> None:
+        self.clock = clock
+        self._machine = machine
+        self._journal = journal
+        self._agents = agents
+        self._limits = limits
+        self._inbox: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._ended = asyncio.Event()
+        self._more = True
+        self._committing: asyncio.Future[None] | None = None
+
+    @property
+    def revision(self) -> int:
+        """Number of the last durable turn that had events."""
+        return self._journal.last_revision
+
+    async def submit(self, command: Command) -> list[Event]:
+        """What the command caused, once it is durable. Raises its Refusal; Exhausted, Unavailable: not
+        taken at all.
+
+        A caller that goes away loses the answer only: the command stands all the same.
+        """
+        if self._closing:
+            raise Unavailable("the daemon is shutting down")
+        if len(self._inbox) >= self._limits.inbox_max:
+            raise Exhausted(f"{len(self._inbox)} requests wait already (limit inbox_max); try again later")
+        answer: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
+        self._inbox.append(_Waiting(command, answer))
+        self._wake.set()
+        return await answer
+
+    async def read(self, query: Callable[[State], T]) -> T:
+        """The query's answer, given once everything that it may have seen is durable."""
+        found = query(self._machine.state)
+        if self._committing is not None:
+            await asyncio.shield(self._committing)
+        return found
+
+    async def recover(self) -> int:
+        """Replay the journal and let agents be compared with it; returns the number of turns."""
+        turns = 0
+        async for chunk in self._journal.read():
+            for _revision, at, blob in chunk:
+                self._machine.replay(at, codec.decode(blob))
+                turns += 1
+        if turns:
+            self._agents.perform([self._machine.reconciliation()], self.clock.now())
+        return turns
+
+    async def run(self) -> None:
+        """Turn after turn until `close` has been called and the last turn is done."""
+        try:
+            while not self._closing or self._inbox:
+                await self.turn()
+                if not self._is_busy():
+                    await self._journal.checkpoint()
+                    await self.clock.wait(self._wake, self._next_wake())
+                self._wake.clear()
+        finally:
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Take no more commands; return once those that wait have been answered and the last turn is done."""
+        self._closing = True
+        self._wake.set()
+        await self._ended.wait()
+
+    async def turn(self) -> None:
+        """One turn: at most a batch of commands, and one bounded sweep."""
+        at = self.clock.now()
+        events: list[Event] = []
+        for command in self._agents.poll(at, self._limits.entities_per_turn):
+            events += self._machine.handle(command, at)
+        answers = [self._decide(waiting, at, events) for waiting in self._take_batch()]
+        advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
+        events += advanced
+        if events:
+            await self._commit(at, events)
+        for answer in answers:
+            answer()
+        effects = self._machine.take_effects()
+        if effects:
+            self._agents.perform(effects, at)
+        if not events:
+            # A turn without a commit has not let anybody else run yet.
+            await asyncio.sleep(0)
+
+    def _take_batch(self) -> list[_Waiting]:
+        return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._limits.batch_max))]
+
+    def _decide(self, waiting: _Waiting, at: float, events: list[Event]) -> Callable[[], None]:
+        """Decide a command, add its events, and return how to answer once they are durable.
+
+        A refusal waits for the commit too: it may rest on what was decided earlier in the same turn.
+        """
+        try:
+            decided = self._machine.handle(waiting.command, at)
+        except Refusal as refusal:
+            return partial(_answer, waiting.answer, None, refusal)
+        events += decided
+        return partial(_answer, waiting.answer, decided, None)
+
+    async def _commit(self, at: float, events: list[Event]) -> None:
+        self._committing = asyncio.get_running_loop().create_future()
+        try:
+            # Shutdown finishes the batch: a commit that is given up half-way would put memory ahead of
+            # the disk.
+            with CancelScope(shield=True):
+                await self._journal.append(at, codec.encode(events))
+            self._committing.set_result(None)
+        finally:
+            # Readers of a turn that could not be kept are told so by the end of the daemon.
+            if not self._committing.done():
+                self._committing.cancel()
+            self._committing = None
+
+    def _is_busy(self) -> bool:
+        return self._more or bool(self._inbox) or self._closing
+
+    def _next_wake(self) -> float | None:
+        wakes = [wake for wake in (self._machine.next_wake, self._agents.next_wake) if wake is not None]
+        return min(wakes, default=None)
+
+
+def _answer(
+    answer: asyncio.Future[list[Event]], decided: list[Event] | None, refusal: Refusal | None
+) -> None:
+    """Unless the caller has gone away: it was cancelled at its deadline, and the command stands all the
+    same."""
+    if answer.done():
+        return
+    if refusal is not None:
+        answer.set_exception(refusal)
+    else:
+        answer.set_result(decided or [])
