@@ -1,0 +1,181 @@
+"""The whole daemon: builds every room from the settings, and closes them in reverse order.
+
+    journal → machine (replayed, audited) → agents (reconciled) → loop → gRPC server
+
+One rule: the port opens last and closes first. What goes wrong in the loop ends the daemon; restarting it,
+which replays the journal, is the recovery. Used by the command line and by tests that want the real thing
+in their own process.
+"""
+
+import gc
+import logging
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import NamedTuple
+
+import anyio
+import msgspec
+from grpclib._typing import IServable
+
+from derny.agents.simulated import SimulatedAgents
+from derny.agents.task import Latencies
+from derny.api import admin, hosts, jobs, pods, pools, simulation, volumes, watch
+from derny.api.codec import GrpcCodec
+from derny.api.server import Server
+from derny.config import Settings
+from derny.core import commands
+from derny.core.audit import audit
+from derny.core.machine import Machine
+from derny.core.queries import all_hosts, all_pools
+from derny.journal.store import Journal
+from derny.model.errors import Invalid
+from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.periods import Limits
+from derny.model.resources import KINDS
+from derny.model.specs import PoolResource, PoolSpec
+from derny.runtime.clock import Clock, RealClock
+from derny.runtime.loop import Loop
+
+logger = logging.getLogger("derny")
+
+DEFAULT_POOL = "DefaultResPool"
+DEFAULT_POOL_ID = PoolId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"derny:/{DEFAULT_POOL}")))
+GRACE_S = 5.0
+"""How long calls in flight may take to finish at shutdown."""
+COLLECT_EVERY_S = 10.0
+
+
+class Daemon(NamedTuple):
+    """A daemon that serves."""
+
+    loop: Loop
+    host: str
+    port: int
+    seed: int
+    turns_replayed: int
+    damage: str | None
+    """What of the journal was lost, in a sentence; None when it was whole."""
+
+
+@asynccontextmanager
+async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Daemon]:
+    """A daemon that serves for the length of the block.
+
+    Raises JournalError or JournalLocked when its state can't be had, OSError when its address can't.
+    """
+    clock = clock or RealClock()
+    journal = await Journal.open(settings.data_dir)
+    try:
+        seed = await _seed(journal, settings.seed)
+        machine = Machine(settings.periods, settings.limits)
+        agents = SimulatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
+        loop = Loop(machine, journal, agents, clock, settings.limits)
+        turns = await loop.recover()
+        _check(machine, turns, journal.recovered.damage)
+        _settle_heap()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loop.run, name="loop")
+            tasks.start_soon(_collect_garbage, name="garbage collector")
+            await _forget_missing_hosts(loop, settings)
+            await _make_default_pool(loop, settings)
+            server = Server(_services(loop, settings), GrpcCodec(), settings.edge, _descriptors())
+            host, port = await server.start(tasks, settings.host, settings.port)
+            server.health.set_serving(True)
+            try:
+                yield Daemon(loop, host, port, seed, turns, journal.recovered.damage)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await server.close(GRACE_S)
+                    await loop.close()
+                tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.close()
+
+
+def _services(loop: Loop, settings: Settings) -> Sequence[IServable]:
+    kinds: Sequence[Callable[[Loop, Limits], IServable]] = (
+        jobs.JobService,
+        pods.PodService,
+        pools.ResourcePoolService,
+        hosts.HostService,
+        volumes.VolumeService,
+        watch.WatchService,
+        admin.AdminService,
+        simulation.SimulationService,
+    )
+    return [service(loop, settings.limits) for service in kinds]
+
+
+def _descriptors() -> bytes:
+    return files("derny.proto").joinpath("descriptors.binpb").read_bytes()
+
+
+async def _seed(journal: Journal, wanted: int | None) -> int:
+    """The seed that the journal was begun with, or else the wanted one, or else a fresh one."""
+    kept = await journal.meta("seed")
+    if kept is None:
+        seed = wanted if wanted is not None else secrets.randbelow(2**32)
+        await journal.set_meta("seed", str(seed))
+        return seed
+    if wanted is not None and wanted != int(kept):
+        raise Invalid(f"--seed is {wanted}, but this data directory was begun with {kept}; leave --seed out")
+    return int(kept)
+
+
+def _latencies(settings: Settings) -> Latencies:
+    silence = Latencies(
+        heartbeat_s=settings.periods.heartbeat_s, lost_after_s=settings.periods.lost_agent_timeout_s
+    )
+    return msgspec.structs.replace(silence, **settings.latencies)
+
+
+def _check(machine: Machine, turns: int, damage: str | None) -> None:
+    if damage is not None:
+        logger.error("the journal was damaged: %s", damage)
+    wrong = audit(machine.state)
+    assert not wrong, f"the replayed state breaks its invariants: {wrong[:3]}"
+    if turns:
+        logger.info("replayed %d turns: %d jobs; the audit is clean", turns, len(machine.state.jobs))
+
+
+def _settle_heap() -> None:
+    """What was loaded is here to stay: let the collector never look at it again, nor start by itself.
+
+    A full collection of an aged heap with a million pods stops the loop for seconds; records hold no cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+async def _collect_garbage() -> None:
+    """The few cycles that calls and connections leave behind."""
+    while True:
+        await anyio.sleep(COLLECT_EVERY_S)
+        gc.collect(1)
+
+
+async def _forget_missing_hosts(loop: Loop, settings: Settings) -> None:
+    """Hosts of the journal that the fleet no longer has are as good as silent."""
+    fleet = {host.name for host in settings.fleet.hosts()}
+    known = await loop.read(all_hosts)
+    missing = [host.name for host in known if host.name not in fleet]
+    if missing:
+        await loop.submit(commands.LoseHosts(missing))
+
+
+async def _make_default_pool(loop: Loop, settings: Settings) -> None:
+    """A pool with the whole capacity, so that a job needs nothing but a spec; not where there are pools
+    already."""
+    if len(await loop.read(all_pools)) > 1:
+        return
+    hosts_count = len(settings.fleet.hosts())
+    await loop.until(lambda state: len(all_hosts(state)) >= hosts_count)
+    root = (await loop.read(all_pools))[0]
+    amounts = {resource.kind: resource.limit for resource in root.resources}
+    resources = tuple(PoolResource(kind, amounts[kind], amounts[kind]) for kind in KINDS)
+    await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)))

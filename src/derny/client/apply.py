@@ -1,0 +1,114 @@
+"""Apply what spec files say to a daemon, and follow what becomes of it.
+
+One rule: this is an ordinary client; it calls the same RPCs as everybody else. Called by the command line's
+--apply.
+"""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import anyio
+from grpclib.client import Channel
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from derny.client.specfile import Document, JobDocument, PoolDocument
+from derny.proto.peloton.api.v1alpha.job.stateless import JobState
+from derny.proto.peloton.api.v1alpha.job.stateless.svc import (
+    CreateJobRequest,
+    GetJobIdFromJobNameRequest,
+    GetJobRequest,
+    JobServiceStub,
+)
+from derny.proto.peloton.api.v1alpha.peloton import JobId, ResourcePoolId
+from derny.proto.peloton.api.v1alpha.respool import (
+    CreateResourcePoolRequest,
+    LookupResourcePoolIdRequest,
+    ResourcePoolPath,
+    ResourcePoolServiceStub,
+)
+
+
+class Applied(NamedTuple):
+    """What became of one document. `made` is false where a thing of that name was there already."""
+
+    kind: str
+    name: str
+    id: str
+    made: bool
+
+
+class Progress(NamedTuple):
+    """How far a job has come: pods by state (the API's names, only those that occur), and how many it
+    wants."""
+
+    state: str
+    pods: dict[str, int]
+    wanted: int
+
+    @property
+    def is_running(self) -> bool:
+        return self.pods.get("POD_STATE_RUNNING", 0) == self.wanted
+
+
+async def apply(channel: Channel, document: Document, default_pool: str) -> Applied:
+    """Create what the document describes, unless a job or pool of that name exists; GRPCError as the daemon
+    says."""
+    if isinstance(document, PoolDocument):
+        return await _apply_pool(ResourcePoolServiceStub(channel), document)
+    return await _apply_job(channel, document, default_pool)
+
+
+async def follow(channel: Channel, job: str, every_s: float) -> AsyncIterator[Progress]:
+    """The job's progress, again and again, without end."""
+    stub = JobServiceStub(channel)
+    while True:
+        answer = await stub.get_job(GetJobRequest(job_id=JobId(value=job), summary_only=True))
+        status = answer.summary.status if answer.summary else None
+        if answer.summary is not None and status is not None:
+            pods = {name: count for name, count in status.pod_stats.items() if count}
+            yield Progress(JobState(status.state).name or "", pods, answer.summary.instance_count)
+        await anyio.sleep(every_s)
+
+
+async def _apply_pool(stub: ResourcePoolServiceStub, document: PoolDocument) -> Applied:
+    spec = document.spec
+    path = document.parent or "/"
+    if spec.parent is None:
+        spec.parent = await _pool_at(stub, path)
+    known = await _found(stub, f"{path.rstrip('/')}/{spec.name}")
+    if known is not None:
+        return Applied("pool", spec.name, known.value, False)
+    wanted = ResourcePoolId(value=document.id) if document.id else None
+    answer = await stub.create_resource_pool(CreateResourcePoolRequest(respool_id=wanted, spec=spec))
+    return Applied("pool", spec.name, answer.respool_id.value if answer.respool_id else "", True)
+
+
+async def _apply_job(channel: Channel, document: JobDocument, default_pool: str) -> Applied:
+    stub, spec = JobServiceStub(channel), document.spec
+    if spec.respool_id is None:
+        spec.respool_id = await _pool_at(ResourcePoolServiceStub(channel), document.pool or default_pool)
+    try:
+        named = await stub.get_job_id_from_job_name(GetJobIdFromJobNameRequest(job_name=spec.name))
+        return Applied("job", spec.name, named.job_id[0].value, False)
+    except GRPCError as error:
+        if error.status is not Status.NOT_FOUND:
+            raise
+    wanted = JobId(value=document.id) if document.id else None
+    request = CreateJobRequest(job_id=wanted, spec=spec, create_spec=document.create)
+    answer = await stub.create_job(request)
+    return Applied("job", spec.name, answer.job_id.value if answer.job_id else "", True)
+
+
+async def _pool_at(stub: ResourcePoolServiceStub, path: str) -> ResourcePoolId | None:
+    request = LookupResourcePoolIdRequest(path=ResourcePoolPath(value=path))
+    return (await stub.lookup_resource_pool_id(request)).respool_id
+
+
+async def _found(stub: ResourcePoolServiceStub, path: str) -> ResourcePoolId | None:
+    try:
+        return await _pool_at(stub, path)
+    except GRPCError as error:
+        if error.status is Status.NOT_FOUND:
+            return None
+        raise
