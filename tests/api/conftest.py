@@ -20,7 +20,7 @@ from derny.api.hosts import HostService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
 from derny.api.pools import ResourcePoolService
-from derny.api.server import status_of
+from derny.api.call import status_of
 from derny.api.simulation import SimulationService
 from derny.api.volumes import VolumeService
 from derny.api.watch import WatchService

@@ -1,0 +1,141 @@
+"""JobService: one method per RPC, each a request in, one wish or one look, a message out.
+
+One rule: nothing is decided here. Requests become commands in `wire_in`, the machine decides, and the
+reply of a mutation is made from the event that it caused. Streams look at the state slice by slice, so
+that a job of a hundred thousand pods never holds the loop. Registered by `app`. (API reference,
+stateless_svc.proto; behaviour, jobs §2.)
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+from derny.api import wire_in, wire_out
+from derny.api.contract import Methods, without
+from derny.core import queries
+from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
+from derny.core.events import JobCreated, JobGoalSet
+from derny.model.errors import Exists
+from derny.model.ids import JobId, entity_version, parse_config_version
+from derny.model.periods import Limits
+from derny.proto.peloton.api.v1alpha.job.stateless import JobInfo, svc
+from derny.proto.peloton.api.v1alpha.peloton import EntityVersion
+from derny.proto.peloton.api.v1alpha.peloton import JobId as JobIdMessage
+from derny.runtime.loop import Loop
+
+JOBS_PER_MESSAGE: Final = 100
+PODS_PER_MESSAGE: Final = 250
+"""Some milliseconds of work between two awaits, and well below the message size that clients accept."""
+
+_INSTANCES_MAX = 2**32
+_FIRST_VERSION = entity_version(1, 1, 1)
+
+_LATER = {
+    **dict.fromkeys(
+        (
+            "ReplaceJob",
+            "PatchJob",
+            "RestartJob",
+            "PauseJobWorkflow",
+            "ResumeJobWorkflow",
+            "AbortJobWorkflow",
+            "GetWorkflowEvents",
+            "ListJobUpdates",
+            "ListJobWorkflows",
+            "GetReplaceJobDiff",
+        ),
+        "rolling updates and restarts",
+    ),
+    **dict.fromkeys(("QueryJobs", "QueryPods"), "queries"),
+    **dict.fromkeys(("RefreshJob", "GetJobCache"), "the debugging methods"),
+}
+
+
+class JobService(svc.JobServiceBase):
+    """The stateless jobs of the daemon."""
+
+    def __init__(self, loop: Loop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+
+    def __mapping__(self) -> Methods:
+        return without(super().__mapping__(), _LATER)
+
+    async def create_job(self, message: svc.CreateJobRequest) -> svc.CreateJobResponse:
+        chosen = wire_in.new_id(message.job_id, "job_id")
+        job = JobId(chosen or str(uuid.uuid4()))
+        # A repeat is told so whatever else is wrong with it: it has been created, and that is what was asked.
+        known = await self._loop.read(partial(queries.jobs_of, ids=[job]))
+        if known:
+            raise Exists(f"job {job!r} already exists")
+        command = CreateJob(job, wire_in.created_job(message, self._limits))
+        (event,) = await self._loop.submit(command)
+        assert isinstance(event, JobCreated)
+        return svc.CreateJobResponse(JobIdMessage(event.job), EntityVersion(_FIRST_VERSION))
+
+    async def start_job(self, message: svc.StartJobRequest) -> svc.StartJobResponse:
+        job = wire_in.existing_job(message.job_id)
+        version = await self._set_goal(StartJob(job, wire_in.text_of(message.version)))
+        return svc.StartJobResponse(version)
+
+    async def stop_job(self, message: svc.StopJobRequest) -> svc.StopJobResponse:
+        job = wire_in.existing_job(message.job_id)
+        version = await self._set_goal(StopJob(job, wire_in.text_of(message.version)))
+        return svc.StopJobResponse(version)
+
+    async def delete_job(self, message: svc.DeleteJobRequest) -> svc.DeleteJobResponse:
+        job = wire_in.existing_job(message.job_id)
+        await self._set_goal(DeleteJob(job, wire_in.text_of(message.version), message.force))
+        return svc.DeleteJobResponse()
+
+    async def _set_goal(self, command: Command) -> EntityVersion:
+        (event,) = await self._loop.submit(command)
+        assert isinstance(event, JobGoalSet)
+        return EntityVersion(entity_version(*event.version))
+
+    async def get_job(self, message: svc.GetJobRequest) -> svc.GetJobResponse:
+        job = wire_in.existing_job(message.job_id)
+        if message.summary_only:
+            view = await self._loop.read(partial(queries.job_info, job=job))
+            return svc.GetJobResponse(summary=wire_out.job_summary(view))
+        if message.version is not None:
+            return await self._get_configuration(job, parse_config_version(message.version.value))
+        view = await self._loop.read(partial(queries.job_info, job=job))
+        return svc.GetJobResponse(job_info=wire_out.job_info(view))
+
+    async def _get_configuration(self, job: JobId, number: int) -> svc.GetJobResponse:
+        spec, made_at = await self._loop.read(partial(queries.job_spec, job=job, version=number))
+        info = JobInfo(JobIdMessage(job), wire_out.job_spec(spec, number, made_at))
+        return svc.GetJobResponse(job_info=info)
+
+    async def get_job_id_from_job_name(
+        self, message: svc.GetJobIdFromJobNameRequest
+    ) -> svc.GetJobIdFromJobNameResponse:
+        found = await self._loop.read(partial(queries.job_ids_named, name=message.job_name))
+        return svc.GetJobIdFromJobNameResponse([JobIdMessage(job) for job in found])
+
+    async def list_jobs(self, message: svc.ListJobsRequest) -> AsyncIterator[svc.ListJobsResponse]:
+        ids = await self._loop.read(queries.job_ids)
+        for first in range(0, len(ids), JOBS_PER_MESSAGE):
+            some = ids[first : first + JOBS_PER_MESSAGE]
+            views = await self._loop.read(partial(queries.jobs_of, ids=some))
+            if views:
+                yield svc.ListJobsResponse([wire_out.job_summary(view) for view in views])
+            await asyncio.sleep(0)
+
+    async def list_pods(self, message: svc.ListPodsRequest) -> AsyncIterator[svc.ListPodsResponse]:
+        job = wire_in.existing_job(message.job_id)
+        asked = message.range
+        first, end = (asked.from_, asked.to) if asked is not None else (0, _INSTANCES_MAX)
+        while True:
+            stop = min(first + PODS_PER_MESSAGE, end)
+            views = await self._loop.read(partial(queries.pods_of, job=job, first=first, end=stop))
+            now = self._loop.clock.now()
+            if views:
+                yield svc.ListPodsResponse([wire_out.pod_summary(view, now) for view in views])
+            if len(views) < PODS_PER_MESSAGE:
+                return
+            first = stop
+            await asyncio.sleep(0)

@@ -1,0 +1,96 @@
+"""PodService: one pod, its earlier runs, and what happened to it.
+
+One rule: as in `api.jobs`, nothing is decided here. All that one answer tells is read in one look, so
+that a pod never seems to be in two runs at once. Registered by `app`. (API reference, pod_svc.proto;
+behaviour, jobs §3.4 and §3.5.)
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+from derny.api import wire_in, wire_out
+from derny.api.codec import decode
+from derny.api.contract import Methods, without
+from derny.core import queries
+from derny.core.queries import PodEventView, PodView
+from derny.core.state import State
+from derny.model.errors import Invalid, NotFound
+from derny.model.ids import JobId, parse_pod_id, parse_pod_name
+from derny.model.periods import Limits
+from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
+from derny.proto.peloton.api.v1alpha.pod import PodInfo, svc
+from derny.runtime.loop import Loop
+
+_LATER = {
+    **dict.fromkeys(("StartPod", "StopPod", "RestartPod"), "operations on single pods"),
+    "BrowsePodSandbox": "the simulated sandbox",
+    **dict.fromkeys(("RefreshPod", "GetPodCache", "DeletePodEvents"), "the debugging methods"),
+}
+
+
+class _Runs(NamedTuple):
+    """A pod: its current run, earlier ones newest first, and the bytes of their job's specs by version."""
+
+    current: PodView
+    waits_for: str
+    previous: list[PodEventView]
+    wires: dict[int, bytes]
+
+
+def _runs(state: State, job: JobId, instance: int, limit: int | None) -> _Runs:
+    current = queries.pod_info(state, job, instance)
+    previous = queries.previous_runs(state, job, instance, limit)
+    wires: dict[int, bytes] = {}
+    for config in {current.config, *(event.entry.config for event in previous)}:
+        try:
+            wires[config] = queries.job_spec(state, job, config)[0].wire
+        except NotFound:
+            # Old configurations are not kept for ever; a run outlives its own without a spec.
+            continue
+    return _Runs(current, queries.waiting_reason(state, current), previous, wires)
+
+
+class PodService(svc.PodServiceBase):
+    """The pods of the daemon, one at a time."""
+
+    def __init__(self, loop: Loop, limits: Limits) -> None:
+        self._loop = loop
+
+    def __mapping__(self) -> Methods:
+        return without(super().__mapping__(), _LATER)
+
+    async def get_pod(self, message: svc.GetPodRequest) -> svc.GetPodResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        limit = message.limit - 1 if message.limit else None
+        runs = await self._loop.read(partial(_runs, job=job, instance=instance, limit=limit))
+        status = wire_out.pod_status(runs.current, self._loop.clock.now(), runs.waits_for)
+        response = svc.GetPodResponse(
+            PodInfo(status=status),
+            [PodInfo(status=wire_out.past_status(event)) for event in runs.previous],
+        )
+        if not message.status_only:
+            _add_specs(response, runs, instance)
+        return response
+
+    async def get_pod_events(self, message: svc.GetPodEventsRequest) -> svc.GetPodEventsResponse:
+        name = wire_in.text_of(message.pod_name)
+        job, instance = parse_pod_name(name)
+        run = _run_of(name, message.pod_id.value) if message.pod_id and message.pod_id.value else None
+        events = await self._loop.read(partial(queries.pod_events, job=job, instance=instance, run=run))
+        return svc.GetPodEventsResponse([wire_out.pod_event(event) for event in events])
+
+
+def _run_of(name: str, pod_id: str) -> int:
+    job, instance, run = parse_pod_id(pod_id)
+    if (job, instance) != parse_pod_name(name):
+        raise Invalid(f"pod_id {pod_id!r} is no run of the pod {name!r}; expected {name}-<run number>")
+    return run
+
+
+def _add_specs(response: svc.GetPodResponse, runs: _Runs, instance: int) -> None:
+    jobs = {config: decode(JobSpec, wire) for config, wire in runs.wires.items()}
+    configs = [runs.current.config, *(event.entry.config for event in runs.previous)]
+    infos = [response.current, *response.previous]
+    for info, config in zip(infos, configs, strict=True):
+        if info is not None and config in jobs:
+            info.spec = wire_out.pod_spec(jobs[config], runs.current.job, instance)

@@ -1,0 +1,219 @@
+"""PodService as clients see it: a pod, its earlier runs, and its events."""
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from derny.model.states import TaskState
+from derny.proto.mesos.v1 import CommandInfo
+from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
+from derny.proto.peloton.api.v1alpha.job.stateless.svc import StopJobRequest
+from derny.proto.peloton.api.v1alpha.peloton import EntityVersion, JobId, Label, PodId, PodName
+from derny.proto.peloton.api.v1alpha.pod import (
+    ContainerSpec,
+    ContainerState,
+    HealthState,
+    PodSpec,
+    PodState,
+    PortSpec,
+    ResourceSpec,
+    TerminationStatus,
+)
+from derny.proto.peloton.api.v1alpha.pod import TerminationStatusReason as Reason
+from derny.proto.peloton.api.v1alpha.pod.svc import GetPodEventsRequest, GetPodRequest
+
+pytestmark = pytest.mark.asyncio
+
+JOB = "aaaaaaaa-0000-4000-8000-000000000001"
+OTHER = "aaaaaaaa-0000-4000-8000-000000000002"
+POD = PodName(f"{JOB}-0")
+
+
+async def get(counter, **fields):
+    return await counter.pods.get_pod(GetPodRequest(POD, **fields))
+
+
+async def test_a_running_pod_tells_all_that_is_known(counter, job_message, pod_message):
+    pod = pod_message(image="busybox", ports=[PortSpec("http", 0, "HTTP"), PortSpec("admin", 8080)])
+    await counter.create(job_message(default_spec=pod, sla=SlaSpec(revocable=True, preemptible=True)))
+    await counter.after(10)
+    status = (await get(counter)).current.status
+    assert (status.state, status.desired_state) == (PodState.RUNNING, PodState.RUNNING)
+    assert (status.pod_id.value, status.desired_pod_id.value) == (f"{JOB}-0-1", f"{JOB}-0-1")
+    assert status.prev_pod_id is None
+    assert (status.version.value, status.desired_version.value) == ("1-0-0", "1-0-0")
+    number = status.host.removeprefix("host-")
+    assert (status.agent_id.value, status.host_id) == (f"agent-{number}", f"agent-{number}")
+    assert status.start_time == "2001-09-09T01:46:40.000000Z"
+    assert status.completion_time == ""
+    assert status.resource_usage == {"cpu": 5.0, "gpu": 0.0, "memory": 320.0}
+    assert status.revision.version > 1
+    assert status.init_containers_status == []
+    (container,) = status.containers_status
+    assert (container.name, container.image, container.state) == ("main", "busybox", ContainerState.RUNNING)
+    assert container.ports == {"http": 31000, "admin": 8080}
+    assert container.healthy.state == HealthState.DISABLED
+    assert (container.start_time, container.completion_time) == (status.start_time, "")
+    assert container.termination_status is None
+
+
+async def test_a_failed_run_tells_how_it_ended_and_what_it_used(counter, job_message):
+    await counter.create(job_message())
+    await counter.after(4)
+    await counter.report(
+        f"{JOB}-0-1", TaskState.FAILED, "exited with status 3", reason="REASON_X", exit_code=3
+    )
+    await counter.after(1)
+    status = (await get(counter)).current.status
+    assert (status.state, status.failure_count) == (PodState.FAILED, 1)
+    assert status.completion_time == "2001-09-09T01:46:44.000000Z"
+    assert status.resource_usage == {"cpu": 2.0, "gpu": 0.0, "memory": 128.0}
+    assert status.reason == "REASON_X"
+    (container,) = status.containers_status
+    assert (container.state, container.failure_count) == (ContainerState.FAILED, 1)
+    assert container.completion_time == status.completion_time
+    assert container.termination_status == TerminationStatus(Reason.TERMINATION_STATUS_REASON_FAILED, 3)
+
+
+async def test_a_pod_that_was_killed_tells_why(counter, job_message):
+    await counter.create(job_message())
+    await counter.jobs.stop_job(StopJobRequest(JobId(JOB), EntityVersion("1-1-1")))
+    await counter.after(1)
+    status = (await get(counter)).current.status
+    assert (status.state, status.desired_state) == (PodState.KILLED, PodState.KILLED)
+    assert status.containers_status[0].termination_status == TerminationStatus(
+        Reason.TERMINATION_STATUS_REASON_KILLED_ON_REQUEST
+    )
+
+
+async def test_a_pending_pod_tells_what_it_waits_for(counter, job_message, pod_message):
+    large = pod_message(resource=ResourceSpec(cpu_limit=257))
+    await counter.create(job_message(default_spec=large))
+    status = (await get(counter)).current.status
+    assert status.state == PodState.PENDING
+    assert "cpu" in status.message
+    assert "257 needed" in status.message
+    assert (status.host, status.agent_id, status.start_time) == ("", None, "")
+    assert status.resource_usage == {"cpu": 0.0, "gpu": 0.0, "memory": 0.0}
+    assert status.containers_status[0].state == ContainerState.PENDING
+
+
+async def test_the_spec_is_the_instance_s_own(counter, job_message, pod_message):
+    own = PodSpec(labels=[Label("k", "v")], containers=[ContainerSpec(resource=ResourceSpec(cpu_limit=2))])
+    await counter.create(job_message(count=2, instance_spec={1: own}))
+    plain = (await get(counter)).current.spec
+    assert (plain.pod_name, plain.labels) == (POD, [])
+    assert plain.containers[0].resource.cpu_limit == 0.5
+    name = PodName(f"{JOB}-1")
+    spec = (await counter.pods.get_pod(GetPodRequest(name))).current.spec
+    assert (spec.pod_name, spec.labels) == (name, [Label("k", "v")])
+    assert (spec.containers[0].name, spec.containers[0].resource) == ("main", ResourceSpec(cpu_limit=2))
+    assert spec.containers[0].command.value == "sleep 1000"
+
+
+async def test_with_status_only_no_spec_is_told(counter, job_message):
+    await counter.create(job_message())
+    answer = await get(counter, status_only=True)
+    assert answer.current.spec is None
+    assert answer.current.status.state == PodState.RUNNING
+
+
+async def fail_often(counter, times):
+    for run in range(1, times + 1):
+        await counter.report(f"{JOB}-0-{run}", TaskState.FAILED, f"end of run {run}")
+        await counter.after(4000)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0, [3, 2, 1]), (1, []), (2, [3]), (3, [3, 2]), (9, [3, 2, 1])]
+)
+async def test_previous_runs_are_told_newest_first_and_never_the_current(
+    counter, job_message, limit, expected
+):
+    await counter.create(job_message())
+    await fail_often(counter, 3)
+    answer = await get(counter, limit=limit)
+    assert answer.current.status.pod_id.value == f"{JOB}-0-4"
+    assert answer.current.status.prev_pod_id.value == f"{JOB}-0-3"
+    assert [info.status.pod_id.value for info in answer.previous] == [f"{JOB}-0-{run}" for run in expected]
+    for run, info in zip(expected, answer.previous, strict=True):
+        status = info.status
+        assert (status.state, status.desired_state) == (PodState.FAILED, PodState.RUNNING)
+        assert status.host.startswith("host-")
+        assert status.agent_id.value == status.host_id
+        assert status.version.value == "1-0-0"
+        assert (status.prev_pod_id.value if status.prev_pod_id else None) == (
+            f"{JOB}-0-{run - 1}" if run > 1 else None
+        )
+        assert info.spec.containers[0].command == CommandInfo(value="sleep 1000")
+        assert (status.containers_status, status.start_time) == ([], "")
+
+
+async def test_events_tell_every_write_of_the_current_run_newest_first(counter, job_message):
+    await counter.create(job_message())
+    answer = await counter.pods.get_pod_events(GetPodEventsRequest(POD))
+    states = [event.actual_state.removeprefix("POD_STATE_") for event in answer.events]
+    assert states == ["RUNNING", "LAUNCHED", "READY", "PENDING", "INITIALIZED"]
+    newest = answer.events[0]
+    assert newest.pod_id.value == newest.desired_pod_id.value == f"{JOB}-0-1"
+    assert newest.prev_pod_id.value == f"{JOB}-0-0"
+    assert newest.desired_state == "POD_STATE_RUNNING"
+    assert newest.timestamp == "2001-09-09T01:46:40Z"
+    assert (newest.version.value, newest.desired_version.value) == ("1-0-0", "1-0-0")
+    assert newest.hostname.startswith("host-")
+    assert newest.agent_id.startswith("agent-")
+    assert newest.healthy == "HEALTH_STATE_DISABLED"
+    assert (answer.events[-1].hostname, answer.events[-1].agent_id) == ("", "")
+
+
+async def test_events_of_an_earlier_run_are_told_on_request(counter, job_message):
+    await counter.create(job_message())
+    await fail_often(counter, 1)
+    run_1 = await counter.pods.get_pod_events(GetPodEventsRequest(POD, PodId(f"{JOB}-0-1")))
+    assert {event.pod_id.value for event in run_1.events} == {f"{JOB}-0-1"}
+    assert "POD_STATE_FAILED" in [event.actual_state for event in run_1.events]
+    current = await counter.pods.get_pod_events(GetPodEventsRequest(POD))
+    assert {event.pod_id.value for event in current.events} == {f"{JOB}-0-2"}
+    assert {event.prev_pod_id.value for event in current.events} == {f"{JOB}-0-1"}
+
+
+@pytest.mark.parametrize(
+    "name", [None, PodName(), PodName("Test_1234"), PodName(f"{JOB}-1x"), PodName(f"{JOB}-")]
+)
+async def test_what_is_no_pod_name_is_invalid(counter, name):
+    for call, request in (
+        (counter.pods.get_pod, GetPodRequest(name)),
+        (counter.pods.get_pod_events, GetPodEventsRequest(name)),
+    ):
+        with pytest.raises(GRPCError) as refused:
+            await call(request)
+        assert refused.value.status is Status.INVALID_ARGUMENT
+        assert "pod_name" in refused.value.message
+
+
+@pytest.mark.parametrize("name", [f"{JOB}-1", f"{OTHER}-0"])
+async def test_a_pod_that_is_not_there_is_not_found(counter, job_message, name):
+    await counter.create(job_message())
+    for call, request in (
+        (counter.pods.get_pod, GetPodRequest(PodName(name))),
+        (counter.pods.get_pod_events, GetPodEventsRequest(PodName(name))),
+    ):
+        with pytest.raises(GRPCError) as refused:
+            await call(request)
+        assert refused.value.status is Status.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("pod_id", "status"),
+    [
+        ("nonsense", Status.INVALID_ARGUMENT),
+        (f"{JOB}-0-abc", Status.INVALID_ARGUMENT),
+        (f"{JOB}-1-1", Status.INVALID_ARGUMENT),
+        (f"{JOB}-0-2", Status.NOT_FOUND),
+    ],
+)
+async def test_events_of_what_is_no_run_of_the_pod_are_refused(counter, job_message, pod_id, status):
+    await counter.create(job_message())
+    with pytest.raises(GRPCError) as refused:
+        await counter.pods.get_pod_events(GetPodEventsRequest(POD, PodId(pod_id)))
+    assert refused.value.status is status
