@@ -1,5 +1,7 @@
-"""The command line's entry: `derny` and `python -m derny`. Each verb is a module of `derny.cli`, loaded
-when used."""
+"""The command line's entry: `derny` and `python -m derny`.
+
+One rule: each verb is a module of `derny.cli`, loaded when it is used, so that asking for help is quick.
+"""
 
 from importlib import import_module
 

@@ -18,6 +18,7 @@ from derny.model.specs import Command, PodTemplate, PortRequest
 from derny.model.states import TaskState
 
 BIRTH = 1_000.0
+HOST = HostName("host0")
 HOSTS = [
     HostSeen(
         HostName(f"host{number}"), f"agent-{number}", "10.0.0.1", Resources(4000, 4000, 4000), (31000, 31003)
@@ -88,7 +89,7 @@ def test_registration_takes_the_time_that_the_seed_says() -> None:
 @pytest.mark.parametrize(
     ("script", "end"),
     [
-        ("sleep 5", PodReport(PodId("p-0-1"), TaskState.FINISHED, "Command exited with status 0")),
+        ("sleep 5", PodReport(PodId("p-0-1"), TaskState.FINISHED, "Command exited with status 0", host=HOST)),
         (
             "sleep 5; exit 3",
             PodReport(
@@ -97,6 +98,7 @@ def test_registration_takes_the_time_that_the_seed_says() -> None:
                 "Command exited with status 3",
                 "REASON_COMMAND_EXECUTOR_FAILED",
                 3,
+                host=HOST,
             ),
         ),
     ],
@@ -123,7 +125,11 @@ def test_a_server_runs_without_timers_until_killed() -> None:
     [(ended_at, ended)] = dated(agents, BIRTH + 100)
     assert BIRTH + 50.1 <= ended_at <= BIRTH + 50.31
     assert ended == PodReport(
-        PodId("p-0-1"), TaskState.KILLED, "Command terminated with signal Terminated", signal="Terminated"
+        PodId("p-0-1"),
+        TaskState.KILLED,
+        "Command terminated with signal Terminated",
+        signal="Terminated",
+        host=HOST,
     )
 
 
@@ -144,7 +150,7 @@ def test_a_container_that_exits_in_its_grace_period_counts_as_killed() -> None:
     agents.perform([launch("p-0-1", "trap '' TERM; sleep 10; exit 3")], BIRTH)
     agents.perform([kill("p-0-1", BIRTH + 5)], BIRTH + 5)
     ended = reports(agents, BIRTH + 11)[-1]
-    assert ended == PodReport(PodId("p-0-1"), TaskState.KILLED, "Command exited with status 3")
+    assert ended == PodReport(PodId("p-0-1"), TaskState.KILLED, "Command exited with status 3", host=HOST)
 
 
 def test_a_kill_before_the_start_prevents_it() -> None:

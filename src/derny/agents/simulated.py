@@ -330,4 +330,12 @@ def _ports_free(launch: Launch, host: _Host) -> bool:
 
 
 def _reconciled(report: PodReport) -> PodReport:
-    return msgspec.structs.replace(report, reason=REASON_RECONCILIATION)
+    return PodReport(
+        report.pod,
+        report.state,
+        report.message,
+        REASON_RECONCILIATION,
+        report.exit_code,
+        report.signal,
+        report.host,
+    )

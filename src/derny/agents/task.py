@@ -61,7 +61,7 @@ class Task(msgspec.Struct, gc=False):
 
     def report(self) -> PodReport:
         """Where it is now, for a task that has not ended."""
-        return PodReport(self.pod, self.state, _MESSAGES[self.state])
+        return PodReport(self.pod, self.state, _MESSAGES[self.state], host=self.host)
 
     def step(self) -> PodReport:
         """Go through the change of state that is due at `next_at`."""
@@ -86,8 +86,8 @@ class Task(msgspec.Struct, gc=False):
         code = self.behaviour.exit_code
         message = f"Command exited with status {code}"
         if code:
-            return PodReport(self.pod, TaskState.FAILED, message, REASON_EXIT, code)
-        return PodReport(self.pod, TaskState.FINISHED, message)
+            return PodReport(self.pod, TaskState.FAILED, message, REASON_EXIT, code, host=self.host)
+        return PodReport(self.pod, TaskState.FINISHED, message, host=self.host)
 
     def kill(self, kill: Kill, seed: int, latencies: Latencies) -> None:
         """Settle its end: its own exit, SIGTERM or SIGKILL, whichever is first. The first kill stands."""
@@ -105,7 +105,7 @@ class Task(msgspec.Struct, gc=False):
             signal = "Terminated" if term_at <= killed_at else "Killed"
             message = f"Command terminated with signal {signal}"
         # Mesos' executor calls whatever ends after a kill KILLED, an exit of its own as well.
-        self.doom = PodReport(self.pod, TaskState.KILLED, message, signal=signal)
+        self.doom = PodReport(self.pod, TaskState.KILLED, message, signal=signal, host=self.host)
 
 
 def launched(launch: Launch, seed: int, latencies: Latencies) -> Task:

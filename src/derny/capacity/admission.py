@@ -40,7 +40,7 @@ def shortfall(tree: PoolTree, pool: Pool, pod: Pod) -> str:
         for kind, limit, used, need in zip(
             demand._fields, tree.limit(found), found.allocation, demand, strict=True
         ):
-            if need > limit - used:
+            if need and need > limit - used:
                 left, most, asked = map(wire_units, (limit - used, limit, need))
                 reasons.append(f"{tree.path(found)} has {left:g} of {most:g} {kind} left, {asked:g} needed")
     return "; ".join(reasons)

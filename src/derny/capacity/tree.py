@@ -182,20 +182,23 @@ def _validate_resource(resource: PoolResource) -> None:
 
 def _validate_against(tree: PoolTree, parent: Pool, pool: PoolId, spec: PoolSpec) -> None:
     siblings = [tree.pools[child] for child in parent.children if child != pool]
-    if any(sibling.spec.name == spec.name for sibling in siblings):
-        raise Invalid(f"spec.name {spec.name!r} is taken by another child of {tree.path(parent)}")
     above = {resource.kind: resource for resource in tree.resources(parent)}
     for mine in spec.resources:
-        where, most = f"spec.resources[{mine.kind}]", above[mine.kind]
+        most = above[mine.kind]
         if mine.limit > most.limit:
             limit, allowed = wire_units(mine.limit), wire_units(most.limit)
             raise Invalid(
-                f"{where}.limit {limit:g} is above {allowed:g}, the limit of its parent {tree.path(parent)}"
+                f"spec.resources[{mine.kind}].limit {limit:g} is above {allowed:g}, the limit of its parent"
+                f" {tree.path(parent)}"
             )
+    if any(sibling.spec.name == spec.name for sibling in siblings):
+        raise Invalid(f"spec.name {spec.name!r} is taken by another child of {tree.path(parent)}")
+    for mine in spec.resources:
+        most = above[mine.kind]
         reserved = sum(r.reservation for s in siblings for r in s.spec.resources if r.kind == mine.kind)
         if reserved + mine.reservation > most.reservation:
             asked, taken, all_of = map(wire_units, (mine.reservation, reserved, most.reservation))
             raise Invalid(
-                f"{where}.reservation {asked:g} and the {taken:g} that its siblings reserve are above"
-                f" {all_of:g}, the reservation of its parent {tree.path(parent)}"
+                f"spec.resources[{mine.kind}].reservation {asked:g} and the {taken:g} that its siblings"
+                f" reserve are above {all_of:g}, the reservation of its parent {tree.path(parent)}"
             )

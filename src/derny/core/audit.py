@@ -108,15 +108,17 @@ def _of_groups(state: State) -> Iterator[str]:
 def _of_pools(state: State) -> Iterator[str]:
     """Conservation: the allocation at every node is the sum of its admitted pods, exactly, in every kind."""
     sums: dict[PoolId, Resources] = {}
+    slack: dict[PoolId, Resources] = {}
     for job, pod in _pods(state):
         if pod.state in POD_ADMITTED:
             for pool in state.tree.up(state.tree.pools[job.spec.pool]):
                 sums[pool.id] = sums.get(pool.id, NOTHING).plus(pod.template.demand)
+                slack[pool.id] = slack.get(pool.id, NOTHING).plus(pod.template.demand, job.spec.revocable)
     for pool in state.tree.walk():
         if pool.allocation != sums.get(pool.id, NOTHING):
             yield f"pool {pool.id} has {pool.allocation} allocated, its pods add up to {sums.get(pool.id)}"
-        if not pool.slack.fits(pool.allocation):
-            yield f"pool {pool.id} has more slack than allocation"
+        if pool.slack != slack.get(pool.id, NOTHING):
+            yield f"pool {pool.id} has {pool.slack} of it as slack, its revocable pods differ"
     jobs = Counter(job.spec.pool for job in state.jobs.values())
     for pool in state.tree.walk():
         if pool.jobs != jobs[pool.id]:

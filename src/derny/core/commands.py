@@ -73,7 +73,10 @@ class LoseHosts(msgspec.Struct, frozen=True, gc=False):
 
 
 class PodReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What an agent says of one run of a pod. `exit_code` is 0 unless the container failed by itself."""
+    """What an agent says of one run of a pod. `exit_code` is 0 unless the container failed by itself.
+
+    `host` is empty where the one who says it does not know, as of a pod that nobody has.
+    """
 
     pod: PodId
     state: TaskState
@@ -81,6 +84,7 @@ class PodReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reason: str = ""
     exit_code: int = 0
     signal: str = ""
+    host: HostName = HostName("")
 
 
 class ReportPods(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from derny.core.events import Event, OrphansFound, PodsKillRequested, PodsLaunchTimedOut, PodsPlaced
-from derny.core.history import entries
+from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.records import Pod
@@ -66,17 +66,10 @@ def reconciliation(state: State) -> Reconcile:
     for job in state.jobs.values():
         for pod in job.pods:
             if pod.state in POD_ON_HOST:
-                launches.append(_launch(pod, pod.host or HostName(""), pod.ports, _launched_at(state, pod)))
+                launches.append(_launch(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
             if pod.state is PodState.KILLING:
                 kills.append(_kill(pod, pod.changed_at))
     return Reconcile(launches, kills)
-
-
-def _launched_at(state: State, pod: Pod) -> float:
-    """When the current run was launched, by its history; for a run too long ago to be in it, when it last
-    changed."""
-    launched = [e.at for e in entries(pod, state.texts) if e.run == pod.run and e.state is PodState.LAUNCHED]
-    return launched[0] if launched else pod.changed_at
 
 
 def _launch(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
@@ -105,7 +98,7 @@ def _of_pods_to_kill(state: State, event: PodsKillRequested | PodsLaunchTimedOut
 
 
 def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
-    return [Kill(orphan, HostName(""), 0.0, at) for orphan in event.pods]
+    return [Kill(pod, host, 0.0, at) for pod, host in zip(event.pods, event.hosts, strict=True)]
 
 
 _EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {

@@ -164,6 +164,7 @@ class OrphansFound(_Event, frozen=True, gc=False, tag=True):
     """Agents run what nobody wants: runs that are not the current ones, pods or jobs that are gone."""
 
     pods: list[PodId]
+    hosts: list[HostName]
 
 
 Event = (

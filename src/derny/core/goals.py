@@ -9,12 +9,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from derny.core.events import Event, JobRemoved, JobStateChanged, PodsCreated, PodsGoalSet, PodsRemoved
-from derny.core.jobs import STOPPED, computed_state
+from derny.core.jobs import STOPPED, computed_state, has_ended
 from derny.core.pods import THROTTLED
 from derny.core.state import State, pod_goal
 from derny.model.periods import Periods
 from derny.model.records import Job, Pod
-from derny.model.states import POD_TERMINAL, JobState, PodState
+from derny.model.states import JobState, PodState
 
 
 class Step(Enum):
@@ -116,7 +116,7 @@ def owed_to_job(state: State, job: Job, at: float, budget: int, periods: Periods
     if job.goal is JobState.RUNNING and made < job.spec.instance_count:
         end = min(job.spec.instance_count, made + budget)
         return PodsCreated(job.id, made, end), end - made
-    if job.goal is JobState.DELETED and _all_ended(job):
+    if job.goal is JobState.DELETED and has_ended(job):
         if not made:
             return JobRemoved(job.id), 1
         first = max(made - budget, 0)
@@ -129,7 +129,3 @@ def owed_to_job(state: State, job: Job, at: float, budget: int, periods: Periods
         state.timers.add(due, job.id)
         return None, 1
     return JobStateChanged(job.id, computed), 1
-
-
-def _all_ended(job: Job) -> bool:
-    return sum(job.counts[end] for end in POD_TERMINAL) == len(job.pods)

@@ -13,6 +13,8 @@ from derny.model.records import Pod
 from derny.model.states import HealthState, PodState
 
 _ENTRY = struct.Struct("<dBBBIIIiHH")
+_STATE_AT = 8
+"""Where in an entry the byte of the state is."""
 _FULL_TABLE = 2**16 - 1
 
 ENTRIES_MAX = 1000
@@ -42,23 +44,25 @@ class Texts:
 
     def __init__(self) -> None:
         self.all: list[str] = [""]
-        self._number: dict[str, int] = {"": 0}
+        self.numbers: dict[str, int] = {"": 0}
 
     def number(self, text: str) -> int:
         """The number of a text, given on first sight."""
-        known = self._number.get(text)
+        known = self.numbers.get(text)
         if known is None:
             if len(self.all) >= _FULL_TABLE:
                 return 0
-            known = self._number[text] = len(self.all)
+            known = self.numbers[text] = len(self.all)
             self.all.append(text)
         return known
 
 
-def extended(pod: Pod, host: int, texts: Texts) -> bytes:
+def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
     """The pod's history with an entry for what it is now, shortened when it has become too long."""
+    known = texts.numbers
+    message, reason = known.get(pod.message), known.get(pod.reason)
     entry = _ENTRY.pack(
-        pod.changed_at,
+        at,
         pod.state,
         pod.goal,
         pod.health,
@@ -66,8 +70,8 @@ def extended(pod: Pod, host: int, texts: Texts) -> bytes:
         pod.desired_config,
         pod.run,
         host,
-        texts.number(pod.message),
-        texts.number(pod.reason),
+        texts.number(pod.message) if message is None else message,
+        texts.number(pod.reason) if reason is None else reason,
     )
     history = pod.history + entry
     return history if len(history) <= ENTRIES_MAX * _ENTRY.size else _shortened(history, pod.run)
@@ -90,6 +94,20 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
             texts.all[message],
             texts.all[reason],
         )
+
+
+def launched_at(pod: Pod) -> float:
+    """When the current run was launched; for one too long ago to be kept, when the pod last changed.
+
+    Reads backwards and only what it needs: after a restart this is asked of every pod.
+    """
+    history = pod.history
+    for offset in range(len(history) - _ENTRY.size, -1, -_ENTRY.size):
+        if history[offset + _STATE_AT] == PodState.LAUNCHED:
+            at, _, _, _, _, _, run, *_ = _ENTRY.unpack_from(history, offset)
+            if run == pod.run:
+                return float(at)
+    return pod.changed_at
 
 
 def _shortened(history: bytes, run: int) -> bytes:

@@ -13,7 +13,7 @@ from derny.model.errors import Exhausted, Exists, Invalid, WrongState, WrongVers
 from derny.model.ids import ROOT_POOL, JobId, entity_version
 from derny.model.periods import Limits
 from derny.model.records import Job
-from derny.model.states import JOB_TERMINAL, JobState, PodState
+from derny.model.states import POD_TERMINAL, JobState, PodState
 
 STOPPED = frozenset({JobState.KILLED, JobState.DELETED})
 """Goals that want no pod running."""
@@ -67,8 +67,9 @@ def decide_delete(state: State, command: DeleteJob, at: float) -> list[JobGoalSe
     killed one.
     """
     job = _current(state, command.job, command.version)
-    ended = job.state in JOB_TERMINAL and job.goal in STOPPED
-    if not ended and not command.force:
+    # The pods are asked, since the state may lag behind them by a second.
+    stopped = job.goal is JobState.DELETED or (job.goal is JobState.KILLED and has_ended(job))
+    if not stopped and not command.force:
         raise WrongState(
             f"job {job.id!r} has not been stopped: it is {job.state.name} with the goal {job.goal.name};"
             " stop it and wait for its end, or set force"
@@ -118,6 +119,11 @@ def apply_removed(state: State, event: JobRemoved, at: float) -> None:
     state.tree.pools[job.spec.pool].jobs -= 1
     state.pods_wanted -= job.spec.instance_count
     state.dirty_jobs.pop(job.id, None)
+
+
+def has_ended(job: Job) -> bool:
+    """Whether every pod that the job has by now has come to an end."""
+    return sum(job.counts[end] for end in POD_TERMINAL) == len(job.pods)
 
 
 def computed_state(job: Job) -> JobState:

@@ -97,7 +97,7 @@ class Machine:
         """One bounded sweep towards all goals: the events, already applied, and whether the budget cut it
         short.
 
-        Each of the three passes looks at no more than `budget` entities.
+        Each of the three passes looks at no more than `budget` entities; settle at so many pods and jobs.
         """
         for item in self.state.timers.due(at):
             if isinstance(item, str):
@@ -106,10 +106,11 @@ class Machine:
             elif self.state.is_live(item):
                 self.state.dirty_pods[item] = None
         done: list[Event] = []
-        more = self._settle(at, budget, done)
-        more |= self._admit(at, budget, done)
+        self._settle(at, budget, done)
+        more = self._admit(at, budget, done)
         more |= self._place(at, budget, done)
-        return done, more
+        # Asked last, since what was just admitted or placed may owe a step, if only to set a timer.
+        return done, more or bool(self.state.dirty_pods or self.state.dirty_jobs)
 
     def replay(self, at: float, journaled: Iterable[Event]) -> None:
         """Apply what was decided before; no effects come of it."""
@@ -139,20 +140,19 @@ class Machine:
         self._apply(event, at)
         done.append(event)
 
-    def _settle(self, at: float, budget: int, done: list[Event]) -> bool:
+    def _settle(self, at: float, budget: int, done: list[Event]) -> None:
         """Take the steps owed to dirty pods, then to dirty jobs."""
         state = self.state
         owed: dict[tuple[JobId, Step], list[int]] = {}
         for _ in range(min(budget, len(state.dirty_pods))):
             pod, _none = state.dirty_pods.popitem(last=False)
-            budget -= 1
             step = owed_to_pod(state, pod, at, self._periods)
             if step is not None:
                 owed.setdefault((pod.job, step), []).append(pod.instance)
         for (job, step), instances in owed.items():
             self._take(EVENT_OF_STEP[step](job, instances), at, done)
+        # Jobs have a budget of their own: however many pods are in motion, a stop must get through.
         self._settle_jobs(at, budget, done)
-        return bool(state.dirty_pods or state.dirty_jobs)
 
     def _settle_jobs(self, at: float, budget: int, done: list[Event]) -> None:
         state = self.state
@@ -168,9 +168,7 @@ class Machine:
         """Admit the heads of all queues as far as they fit; pools take turns."""
         tree = self.state.tree
         for pool in [tree.pools[pool] for pool in tree.waiting]:
-            while pool.queue and pool.blocked_at != tree.version:
-                if budget <= 0:
-                    return True
+            while budget > 0 and pool.queue and pool.blocked_at != tree.version:
                 batch = admissible(tree, pool, budget)
                 budget -= 1
                 if batch is None:
@@ -181,7 +179,9 @@ class Machine:
                 self._take(events.GangsAdmitted(job, [pod.instance for pod in gangs]), at, done)
             if pool.queue:
                 tree.waiting.move_to_end(pool.id)
-        return False
+            if budget <= 0:
+                break
+        return any(tree.pools[pool].blocked_at != tree.version for pool in tree.waiting)
 
     def _place(self, at: float, budget: int, done: list[Event]) -> bool:
         """Find hosts for admitted pods, group by group; groups take turns."""

@@ -34,6 +34,7 @@ from derny.core.events import (
     PodsUnplaced,
 )
 from derny.core.state import State, pod_goal
+from derny.model.errors import Invalid
 from derny.model.ids import JobId, PodId, parse_pod_id
 from derny.model.records import Job, Pod, Termination
 from derny.model.specs import PodTemplate
@@ -66,28 +67,38 @@ _PROGRESS = {
 def decide_report(state: State, command: ReportPods, at: float) -> list[Event]:
     """The facts among the reports, like with like; orphans are found out by the way."""
     facts: dict[tuple[JobId, PodState, str, str, int, str], list[int]] = {}
-    orphans: list[PodId] = []
+    orphans: list[PodReport] = []
     reached: dict[Pod, int] = {}
     for report in command.reports:
-        job_id, instance, run = parse_pod_id(report.pod)
-        job = state.jobs.get(job_id)
         to = POD_STATE_OF_TASK[report.state]
-        pod = job.pods[instance] if job is not None and instance < len(job.pods) else None
-        if pod is None or pod.run != run or pod.state not in _PROGRESS:
+        pod = _current(state, report.pod)
+        if pod is None or (pod.state is PodState.LOST and to not in POD_TERMINAL):
             if to not in POD_TERMINAL:
-                orphans.append(report.pod)
-            continue
-        if _PROGRESS[to] <= reached.get(pod, _PROGRESS[pod.state]):
-            continue
-        reached[pod] = _PROGRESS[to]
-        facts.setdefault((job_id, *_as_recorded(pod, to, report)), []).append(instance)
+                orphans.append(report)
+        elif _PROGRESS[to] > reached.get(pod, _PROGRESS[pod.state]):
+            reached[pod] = _PROGRESS[to]
+            facts.setdefault((pod.job, *_as_recorded(pod, to, report)), []).append(pod.instance)
     # By progress, so that a pod that started and runs in one batch does so in this order.
     groups = sorted(facts.items(), key=lambda group: _PROGRESS[group[0][1]])
     events: list[Event] = [
         PodsReported(job, to, instances, message, reason, code, signal)
         for (job, to, message, reason, code, signal), instances in groups
     ]
-    return [*events, OrphansFound(orphans)] if orphans else events
+    if orphans:
+        events.append(OrphansFound([orphan.pod for orphan in orphans], [orphan.host for orphan in orphans]))
+    return events
+
+
+def _current(state: State, reported: PodId) -> Pod | None:
+    """The pod whose current run this is, if it has been launched; None for ids of others, or of nothing at
+    all."""
+    try:
+        job_id, instance, run = parse_pod_id(reported)
+    except Invalid:
+        return None
+    job = state.jobs.get(job_id)
+    pod = job.pods[instance] if job is not None and instance < len(job.pods) else None
+    return pod if pod is not None and pod.run == run and pod.state in _PROGRESS else None
 
 
 def _as_recorded(pod: Pod, to: PodState, report: PodReport) -> tuple[PodState, str, str, int, str]:
@@ -111,7 +122,7 @@ def apply_created(state: State, event: PodsCreated, at: float) -> None:
         )
         job.pods.append(pod)
         job.counts[PodState.INITIALIZED] += 1
-        state.record(pod)
+        state.record(pod, at)
         _queue(state, job, pod, at)
     if job.goals_set == event.first:
         job.goals_set = event.end
@@ -124,9 +135,12 @@ def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
         if pod.goal is event.goal:
             continue
         pod.goal = event.goal
-        if event.goal is not PodState.RUNNING and pod.state not in POD_TERMINAL:
-            pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST)
-        state.record(pod)
+        if event.goal is not PodState.RUNNING:
+            if pod.message == THROTTLED:
+                pod.message = ""
+            if pod.state not in POD_TERMINAL:
+                pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST)
+        state.record(pod, at)
     job.goals_set = event.end
     state.touch(job, at)
 
@@ -210,7 +224,7 @@ def apply_throttled(state: State, event: PodsThrottled, at: float) -> None:
     for instance in event.instances:
         pod = job.pods[instance]
         pod.message = THROTTLED
-        state.record(pod)
+        state.record(pod, at)
     state.touch(job, at)
 
 
@@ -236,7 +250,7 @@ def apply_kill_requested(state: State, event: PodsKillRequested, at: float) -> N
         if pod.state is PodState.KILLING:
             # Asked once more: the wait for an answer begins anew.
             pod.changed_at = at
-            state.record(pod)
+            state.record(pod, at)
         else:
             state.move(job, pod, PodState.KILLING, at, "Killing the pod")
     state.touch(job, at)

@@ -107,10 +107,10 @@ class State:
         job.updated_at = at
         self.dirty_jobs[job.id] = None
 
-    def record(self, pod: Pod) -> None:
+    def record(self, pod: Pod, at: float) -> None:
         """Write down what the pod is now, and look at it again if it owes a step."""
         pod.revision += 1
-        pod.history = extended(pod, self.table.row_of[pod.host] if pod.host else -1, self.texts)
+        pod.history = extended(pod, at, self.table.row_of[pod.host] if pod.host else -1, self.texts)
         if (pod.state, pod.goal) not in AT_REST:
             self.dirty_pods[pod] = None
 
@@ -124,7 +124,7 @@ class State:
         pod.changed_at = at
         pod.message = message
         pod.reason = reason
-        self.record(pod)
+        self.record(pod, at)
 
 
 def new_counts() -> list[int]:

@@ -26,7 +26,14 @@ class Resources(NamedTuple):
 
     def plus(self, other: "Resources", times: int = 1) -> "Resources":
         """This amount and `times` the other."""
-        return Resources(*[mine + times * its for mine, its in zip(self, other, strict=True)])
+        cpu, memory, disk, gpu, revocable = other
+        return Resources(
+            self.cpu + times * cpu,
+            self.memory + times * memory,
+            self.disk + times * disk,
+            self.gpu + times * gpu,
+            self.revocable_cpu + times * revocable,
+        )
 
     def minus(self, other: "Resources", times: int = 1) -> "Resources":
         """This amount less `times` the other."""

@@ -67,9 +67,11 @@ class Loop:
         self._agents = agents
         self._limits = limits
         self._inbox: deque[_Waiting] = deque()
+        self._batch: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
         self._more = True
         self._committing: asyncio.Future[None] | None = None
 
@@ -84,7 +86,7 @@ class Loop:
 
         A caller that goes away loses the answer only: the command stands all the same.
         """
-        if self._closing:
+        if self._closing or self._ended.is_set():
             raise Unavailable("the daemon is shutting down")
         if len(self._inbox) >= self._limits.inbox_max:
             raise Exhausted(f"{len(self._inbox)} requests wait already (limit inbox_max); try again later")
@@ -99,6 +101,14 @@ class Loop:
         if self._committing is not None:
             await asyncio.shield(self._committing)
         return found
+
+    async def until(self, condition: Callable[[State], bool]) -> None:
+        """Return once a durable state fulfils the condition, which is looked at after every turn that had
+        events."""
+        while not await self.read(condition):
+            if self._ended.is_set():
+                raise Unavailable("the daemon has ended")
+            await self._changed.wait()
 
     async def recover(self) -> int:
         """Replay the journal and let agents be compared with it; returns the number of turns."""
@@ -122,6 +132,11 @@ class Loop:
                 self._wake.clear()
         finally:
             self._ended.set()
+            self._changed.set()
+            for waiting in (*self._batch, *self._inbox):
+                _answer(
+                    waiting.answer, None, Unavailable("the daemon ends; whether this was kept is not known")
+                )
 
     async def close(self) -> None:
         """Take no more commands; return once those that wait have been answered and the last turn is done."""
@@ -135,13 +150,17 @@ class Loop:
         events: list[Event] = []
         for command in self._agents.poll(at, self._limits.entities_per_turn):
             events += self._machine.handle(command, at)
-        answers = [self._decide(waiting, at, events) for waiting in self._take_batch()]
+        self._batch = self._take_batch()
+        answers = [self._decide(waiting, at, events) for waiting in self._batch]
         advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
         events += advanced
         if events:
             await self._commit(at, events)
         for answer in answers:
             answer()
+        if events:
+            self._changed.set()
+            self._changed = asyncio.Event()
         effects = self._machine.take_effects()
         if effects:
             self._agents.perform(effects, at)

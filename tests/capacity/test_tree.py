@@ -1,0 +1,155 @@
+"""Paths, limits and usage of the pool tree. The table of what is refused is in tests/core/test_pools.py."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import a_pool, amounts, pool_id
+from derny.capacity.tree import PoolTree, validate
+from derny.model.errors import Invalid, NotFound
+from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.resources import NOTHING, Resources
+
+
+@pytest.fixture
+def tree() -> PoolTree:
+    """/a/b, /a/c and /d, on a cluster of a hundred of each kind."""
+    tree = PoolTree()
+    tree.set_capacity(amounts(100, 100, 100, 100, 10))
+    for number, parent, name, part in (
+        (1, ROOT_POOL, "a", 0.5),
+        (2, pool_id(1), "b", 0.4),
+        (3, pool_id(1), "c", 0.1),
+        (4, ROOT_POOL, "d", 0.5),
+    ):
+        tree.add(pool_id(number), a_pool(tree.capacity, parent, name, part), 1.0)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("path", "number"), [("/a", 1), ("/a/", 1), ("/a/b", 2), ("/a/b/", 2), ("/a/c", 3), ("/d", 4)]
+)
+def test_a_pool_is_found_by_its_path_with_or_without_one_trailing_slash(
+    tree: PoolTree, path: str, number: int
+) -> None:
+    assert tree.lookup(path).id == pool_id(number)
+    assert tree.path(tree.lookup(path)) == path.rstrip("/")
+
+
+def test_the_root_is_a_single_slash(tree: PoolTree) -> None:
+    assert tree.lookup("/") is tree.root
+    assert tree.path(tree.root) == "/"
+
+
+@pytest.mark.parametrize("path", ["", "a", "a/b", " /a", "root"])
+def test_a_path_that_is_not_absolute_is_invalid(tree: PoolTree, path: str) -> None:
+    with pytest.raises(Invalid, match="not absolute"):
+        tree.lookup(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["//", "/a//b", "/a//", "//a", "/b", "/A", "/a/b/c", "/a /b", "/root", "/a/b//"]
+)
+def test_an_unknown_or_empty_segment_is_not_found(tree: PoolTree, path: str) -> None:
+    with pytest.raises(NotFound, match="path"):
+        tree.lookup(path)
+
+
+def test_pools_are_walked_parents_first_in_order_of_creation(tree: PoolTree) -> None:
+    assert [pool.id for pool in tree.walk()] == [ROOT_POOL, *(pool_id(n) for n in (1, 2, 3, 4))]
+    assert [pool.id for pool in tree.leaves()] == [pool_id(n) for n in (2, 3, 4)]
+    assert [pool.id for pool in tree.up(tree.pools[pool_id(2)])] == [pool_id(2), pool_id(1), ROOT_POOL]
+    assert list(PoolTree().leaves()) == []
+
+
+def test_an_unknown_pool_is_not_found(tree: PoolTree) -> None:
+    with pytest.raises(NotFound):
+        tree.get(PoolId("nowhere"))
+
+
+def test_the_root_reserves_and_limits_the_capacity_without_a_share(tree: PoolTree) -> None:
+    assert [(r.kind, r.reservation, r.limit, r.share) for r in tree.resources(tree.root)] == [
+        (kind, 100_000, 100_000, 0.0) for kind in ("cpu", "gpu", "memory", "disk")
+    ]
+
+
+def test_room_is_what_the_tightest_pool_of_the_chain_leaves(tree: PoolTree) -> None:
+    below, beside = tree.pools[pool_id(2)], tree.pools[pool_id(3)]
+    one = amounts(1)
+    assert tree.room(below, one) == 40
+    tree.charge(pool_id(3), one, 10, revocable=False)
+    assert (tree.room(beside, one), tree.room(below, one)) == (0, 40)
+    tree.set_capacity(amounts(12))
+    assert tree.room(below, one) == 2
+    tree.set_capacity(amounts(8))
+    assert tree.room(below, one) == 0
+
+
+def test_a_pod_that_asks_for_nothing_always_has_room(tree: PoolTree) -> None:
+    tree.set_capacity(NOTHING)
+    assert tree.room(tree.pools[pool_id(2)], NOTHING) > 10**9
+
+
+def test_revocable_cpu_is_limited_by_the_hosts_alone(tree: PoolTree) -> None:
+    leaf = tree.pools[pool_id(2)]
+    assert tree.room(leaf, amounts(revocable_cpu=1)) == 10
+    tree.charge(leaf.id, amounts(memory=1, revocable_cpu=1), 4, revocable=True)
+    assert tree.room(leaf, amounts(revocable_cpu=1)) == 6
+    assert leaf.slack == leaf.allocation == tree.root.slack == amounts(memory=4, revocable_cpu=4)
+    tree.charge(leaf.id, amounts(cpu=1), 1, revocable=False)
+    assert leaf.slack == amounts(memory=4, revocable_cpu=4)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([2, 3, 4]),
+            st.builds(Resources, *[st.integers(0, 10**9)] * 5),
+            st.integers(1, 9),
+            st.booleans(),
+        )
+    )
+)
+def test_what_is_charged_and_given_back_leaves_exactly_nothing(
+    charges: list[tuple[int, Resources, int, bool]],
+) -> None:
+    tree = PoolTree()
+    tree.set_capacity(amounts(100, 100, 100, 100))
+    for number, parent in ((1, ROOT_POOL), (2, pool_id(1)), (3, pool_id(1)), (4, ROOT_POOL)):
+        tree.add(pool_id(number), a_pool(NOTHING, parent, f"p{number}"), 1.0)
+    for number, demand, times, revocable in charges:
+        tree.charge(pool_id(number), demand, times, revocable)
+    total = NOTHING
+    for _number, demand, times, _revocable in charges:
+        total = total.plus(demand, times)
+    assert tree.root.allocation == total
+    for number, demand, times, revocable in charges:
+        tree.charge(pool_id(number), demand, -times, revocable)
+    assert {pool.allocation for pool in tree.walk()} | {pool.slack for pool in tree.walk()} == {NOTHING}
+
+
+def test_more_than_was_charged_can_not_be_given_back(tree: PoolTree) -> None:
+    with pytest.raises(AssertionError, match="negative"):
+        tree.charge(pool_id(2), amounts(1), -1, revocable=False)
+
+
+def test_the_version_grows_whenever_room_may_have_grown_and_only_then(tree: PoolTree) -> None:
+    versions = [tree.version]
+    tree.charge(pool_id(2), amounts(1), 1, revocable=False)
+    versions.append(tree.version)
+    tree.charge(pool_id(2), amounts(1), -1, revocable=False)
+    versions.append(tree.version)
+    tree.set_capacity(amounts(200))
+    versions.append(tree.version)
+    assert versions[0] == versions[1] < versions[2] < versions[3]
+
+
+def test_the_first_failure_is_the_one_that_is_told(tree: PoolTree) -> None:
+    """Its own amounts come before the parent, the parent before the limit, the limit before the name."""
+    spec = a_pool(amounts(999), PoolId("nowhere"), "b")
+    with pytest.raises(Invalid, match=r"spec\.parent"):
+        validate(tree, pool_id(9), spec)
+    with pytest.raises(Invalid, match="limit of its parent"):
+        validate(tree, pool_id(9), a_pool(amounts(999), pool_id(1), "b"))
+    with pytest.raises(Invalid, match="taken"):
+        validate(tree, pool_id(9), a_pool(NOTHING, pool_id(1), "b"))

@@ -1,0 +1,99 @@
+"""The audit finds each kind of damage; a sound state passes."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+
+from builders import JOB, POOL, Bench, a_job, a_template, amounts, job_id
+from derny.core import commands
+from derny.core.audit import audit, fingerprint
+from derny.core.state import State
+from derny.model.states import PodState, TaskState
+from derny.model.timers import TimingWheel
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Pods in many states: running, failed and throttled, waiting for a host, waiting for admission."""
+    bench = Bench(hosts=2, cpu=8)
+    bench.running(a_job(2, template=a_template(ports=1)))
+    bench.report(TaskState.FAILED, 1)
+    bench.create(a_job(1, template=a_template(cpu=12), name="wide"), job_id(2))
+    bench.create(a_job(9, name="many"), job_id(3))
+    return bench
+
+
+def test_a_sound_state_passes(bench: Bench) -> None:
+    assert set(bench.states() + bench.states(job_id(2)) + bench.states(job_id(3))) == {
+        PodState.RUNNING,
+        PodState.FAILED,
+        PodState.PLACING,
+        PodState.PENDING,
+        PodState.LAUNCHED,
+    }
+    assert audit(bench.machine.state) == []
+
+
+def _set(path: str, value: object) -> Callable[[State], None]:
+    """Set an attribute of the first pod, its job or its pool."""
+
+    def damage(state: State) -> None:
+        owner, name = path.split(".")
+        job = state.jobs[JOB]
+        setattr({"job": job, "pod": job.pods[0], "pool": state.tree.pools[POOL]}[owner], name, value)
+
+    return damage
+
+
+def _forget_the_first_pod(state: State) -> None:
+    """It owes a kill, and nothing will ever look at it."""
+    _set("pod.goal", PodState.KILLED)(state)
+    state.timers = TimingWheel()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_set("pod.state", PodState.LAUNCHED), "counts"),
+        (_set("pod.instance", 5), "stands at instance"),
+        (_set("pod.host", None), "on no host"),
+        (_set("pod.ports", ()), "disagree about its ports"),
+        (_set("pod.template", a_template(cpu=2, ports=1)), "allocated"),
+        (_forget_the_first_pod, "is forgotten"),
+        (_set("pod.goal", PodState.LOST), "must be either"),
+        (_set("pool.jobs", 7), "counts 7 jobs"),
+        (_set("pool.allocation", amounts(1)), "allocated"),
+        (_set("pool.slack", amounts(99)), "slack"),
+        (lambda state: state.names.clear(), "by its name"),
+        (lambda state: state.names.update(ghost=[job_id(9)]), "a name leads to a job"),
+        (lambda state: setattr(state, "pods_wanted", 1), "counted as wanted"),
+        (lambda state: state.groups.clear(), "tried and PLACING differ"),
+        (lambda state: state.tree.pools[POOL].queue.clear(), "queued and PENDING differ"),
+        (lambda state: setattr(state.tree, "waiting", OrderedDict()), "pools with a queue"),
+        (lambda state: state.table.credit(0, amounts(1)), "free of"),
+        (lambda state: setattr(state.tree, "capacity", amounts()), "root's capacity"),
+    ],
+)
+def test_damage_is_found(bench: Bench, damage: Callable[[State], None], words: str) -> None:
+    damage(bench.machine.state)
+    found = audit(bench.machine.state)
+    assert any(words in sentence for sentence in found), found
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_set("pod.message", "x"), _set("pod.failures", 9), _set("job.revision", 99), _set("pod.run", 4)],
+)
+def test_fingerprints_tell_states_apart(bench: Bench, damage: Callable[[State], None]) -> None:
+    before = fingerprint(bench.machine.state)
+    assert before == fingerprint(bench.replayed().state)
+    damage(bench.machine.state)
+    assert before != fingerprint(bench.machine.state)
+
+
+def test_a_look_that_finds_nothing_leaves_the_fingerprint_alone(bench: Bench) -> None:
+    before = fingerprint(bench.machine.state)
+    bench.do(commands.ReportPods([]))
+    bench.settle()
+    assert fingerprint(bench.machine.state) == before

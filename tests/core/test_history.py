@@ -1,0 +1,63 @@
+"""What is kept of a pod's past."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import a_template
+from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extended
+from derny.model.ids import JobId
+from derny.model.records import Pod
+from derny.model.states import HealthState, PodState
+
+
+def a_pod() -> Pod:
+    return Pod(
+        JobId("j"), 0, a_template(), PodState.PENDING, PodState.RUNNING, 1, 2, 3, 12.5, HealthState.DISABLED
+    )
+
+
+def test_an_entry_says_what_the_pod_was() -> None:
+    pod, texts = a_pod(), Texts()
+    pod.message, pod.reason = "a message", "A_REASON"
+    pod.history = extended(pod, 12.5, 7, texts)
+    pod.message, pod.state = "", PodState.READY
+    pod.history = extended(pod, 13.0, -1, texts)
+    first, second = entries(pod, texts)
+    assert first == Entry(
+        12.5, PodState.PENDING, PodState.RUNNING, HealthState.DISABLED, 2, 3, 1, 7, "a message", "A_REASON"
+    )
+    assert (second.state, second.host, second.message) == (PodState.READY, -1, "")
+
+
+@given(st.lists(st.sampled_from(list(PodState)), min_size=1, max_size=30))
+def test_entries_come_back_in_the_order_in_which_they_were_written(states: list[PodState]) -> None:
+    pod, texts = a_pod(), Texts()
+    for at, state in enumerate(states):
+        pod.state = state
+        pod.history = extended(pod, float(at), -1, texts)
+    assert [(entry.at, entry.state) for entry in entries(pod, texts)] == list(enumerate(states))
+
+
+def test_a_history_does_not_grow_without_bounds_and_forgets_the_oldest() -> None:
+    pod, texts = a_pod(), Texts()
+    for run in range(1, 3 * ENTRIES_MAX):
+        pod.run = run
+        pod.history = extended(pod, 13.0, -1, texts)
+    kept = [entry.run for entry in entries(pod, texts)]
+    assert 100 <= len(kept) <= ENTRIES_MAX
+    assert kept == list(range(3 * ENTRIES_MAX - len(kept), 3 * ENTRIES_MAX))
+
+
+def test_an_entry_takes_some_thirty_bytes() -> None:
+    assert len(extended(a_pod(), 0.0, -1, Texts())) < 40
+
+
+def test_a_text_is_kept_once_and_more_than_65535_are_not_kept() -> None:
+    texts = Texts()
+    assert texts.number("") == 0
+    assert texts.number("same") == texts.number("same") == 1
+    for number in range(70_000):
+        texts.number(f"text {number}")
+    assert len(texts.all) == 65_535
+    assert texts.number("one too many") == 0
+    assert texts.all[texts.number("same")] == "same"

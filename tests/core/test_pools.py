@@ -1,0 +1,117 @@
+"""The life of a pool, and the table of configurations that are refused (behaviour, scheduler §1.3)."""
+
+import msgspec
+import pytest
+
+from builders import POOL, Bench, a_job, a_pool, amounts, pool_id
+from derny.core import commands, events
+from derny.core.audit import fingerprint
+from derny.model.errors import Busy, Exists, Invalid, Refusal
+from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.specs import PoolResource, PoolSpec
+
+
+def cpu_pool(name: str, parent: PoolId, reservation: float, limit: float, share: float = 1.0) -> PoolSpec:
+    """A pool that is about cpu alone."""
+    kinds = (PoolResource(kind, 0, 0, 1.0) for kind in ("gpu", "memory", "disk"))
+    cpu = PoolResource("cpu", round(1000 * reservation), round(1000 * limit), share)
+    return PoolSpec(name, parent, b"", (cpu, *kinds))
+
+
+@pytest.fixture
+def family() -> Bench:
+    """Pools 1, 2, 3 below the root, 11 and 12 below 1, 21 and 22 below 2, 99 below 21."""
+    bench = Bench(hosts=10, cpu=100, part=0.0)
+    for number, parent, reservation in (
+        (1, ROOT_POOL, 100),
+        (2, ROOT_POOL, 100),
+        (3, ROOT_POOL, 100),
+        (11, pool_id(1), 50),
+        (12, pool_id(1), 50),
+        (21, pool_id(2), 50),
+        (22, pool_id(2), 50),
+        (99, pool_id(21), 25),
+    ):
+        spec = cpu_pool(f"respool{number}", parent, reservation, 1000)
+        assert bench.do(commands.CreatePool(pool_id(number), spec)) == [
+            events.PoolCreated(pool_id(number), spec)
+        ]
+    return bench
+
+
+NEW = pool_id(5)
+
+
+@pytest.mark.parametrize(
+    ("pool", "spec", "words"),
+    [
+        (ROOT_POOL, cpu_pool("x", ROOT_POOL, 1, 1), "root"),
+        (NEW, cpu_pool("x", NEW, 1, 1), "is the pool itself"),
+        (NEW, cpu_pool("x", pool_id(77), 1, 1), "does not exist"),
+        (NEW, cpu_pool("x", PoolId(""), 1, 1), "does not exist"),
+        (NEW, cpu_pool("x", pool_id(11), 1, 99999), "is above 1000, the limit of its parent"),
+        (NEW, cpu_pool("x", pool_id(21), 26, 1000), "siblings"),
+        (NEW, cpu_pool("x", ROOT_POOL, 701, 701), "siblings"),
+        (NEW, cpu_pool("respool1", ROOT_POOL, 1, 1), "taken by another child of /"),
+        (NEW, cpu_pool("x", ROOT_POOL, -5, 1), "negative"),
+        (NEW, cpu_pool("x", ROOT_POOL, 50, 10), "above its limit"),
+        (NEW, cpu_pool("x", ROOT_POOL, 1, 1, share=-1), "share"),
+        (NEW, cpu_pool("", ROOT_POOL, 1, 1), "spec.name"),
+        (NEW, cpu_pool("a/b", ROOT_POOL, 1, 1), "spec.name"),
+        (
+            NEW,
+            msgspec.structs.replace(cpu_pool("x", ROOT_POOL, 1, 1), controller_percent=200.0),
+            "controller",
+        ),
+        (NEW, msgspec.structs.replace(cpu_pool("x", ROOT_POOL, 1, 1), controller_percent=-1.0), "controller"),
+        (NEW, msgspec.structs.replace(cpu_pool("x", ROOT_POOL, 1, 1), slack_percent=100.5), "slack"),
+        (NEW, msgspec.structs.replace(cpu_pool("x", ROOT_POOL, 1, 1), slack_percent=float("nan")), "slack"),
+    ],
+)
+def test_what_contradicts_itself_or_the_tree_is_refused(
+    family: Bench, pool: PoolId, spec: PoolSpec, words: str
+) -> None:
+    before = fingerprint(family.machine.state)
+    with pytest.raises(Invalid, match=words):
+        family.do(commands.CreatePool(pool, spec))
+    assert fingerprint(family.machine.state) == before
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        cpu_pool("x", pool_id(21), 25, 1000),
+        cpu_pool("respool1", pool_id(3), 1, 1),
+        cpu_pool("x", ROOT_POOL, 700, 1000),
+        cpu_pool("x", ROOT_POOL, 0, 0, share=0),
+        msgspec.structs.replace(cpu_pool("x", ROOT_POOL, 1, 1), controller_percent=10.0, slack_percent=0.0),
+    ],
+)
+def test_what_just_fits_is_taken(family: Bench, spec: PoolSpec) -> None:
+    family.do(commands.CreatePool(NEW, spec))
+    assert family.machine.state.tree.pools[spec.parent].children[-1] == NEW
+
+
+def test_an_id_is_used_once() -> None:
+    bench = Bench()
+    with pytest.raises(Exists, match=POOL):
+        bench.do(commands.CreatePool(POOL, a_pool(amounts(), name="other")))
+
+
+def test_a_pool_with_jobs_gets_no_children_until_they_are_gone() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    child = commands.CreatePool(pool_id(1), a_pool(amounts(), parent=POOL, name="child"))
+    with pytest.raises(Busy, match="/pool holds 1 job"):
+        bench.do(child)
+    bench.delete(force=True)
+    bench.obey()
+    bench.do(child)
+    with pytest.raises(Refusal, match="has children"):
+        bench.do(commands.CreateJob(PoolId("x"), a_job()))  # type: ignore[arg-type]  # the pool is refused first
+
+
+def test_nothing_fits_below_the_root_before_there_are_hosts() -> None:
+    bench = Bench(hosts=0)
+    with pytest.raises(Invalid, match="the limit of its parent"):
+        bench.do(commands.CreatePool(NEW, cpu_pool("x", ROOT_POOL, 1, 1)))

@@ -1,0 +1,239 @@
+"""Any clients, any agents, any order: every invariant holds throughout, and in the end all comes to rest."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from builders import POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
+from derny.core import commands, queries
+from derny.core.audit import audit, fingerprint
+from derny.core.jobs import computed_state
+from derny.model.errors import Refusal
+from derny.model.ids import HostName, JobId, PodId, pod_id
+from derny.model.periods import Limits, Periods
+from derny.model.specs import PodTemplate
+from derny.model.states import POD_ON_HOST, POD_TERMINAL, JobState, PodState, TaskState
+from derny.placement import engine
+
+PERIODS = Periods(
+    launch_timeout_s=60,
+    start_timeout_s=60,
+    placing_timeout_s=300,
+    kill_timeout_s=100,
+    restart_backoff_first_s=10,
+    restart_backoff_max_s=80,
+)
+
+templates = st.builds(
+    a_template,
+    cpu=st.sampled_from([0, 0.5, 1, 3, 9]),
+    memory=st.sampled_from([0, 100, 30_000]),
+    ports=st.integers(0, 2),
+    static_ports=st.sampled_from([(), (), (80,), (31_000,)]),
+    controller=st.booleans(),
+    health_checked=st.booleans(),
+)
+shares = st.sampled_from([0.2, 0.5, 0.7])
+jobs = st.integers(1, 5).map(job_id)
+hosts = st.integers(0, 4)
+budgets = st.sampled_from([1, 2, 5, 100])
+
+
+class Cluster(RuleBasedStateMachine):
+    """Five jobs' ids and five hosts' names, so that commands meet. `Bench` audits after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(hosts=2, periods=PERIODS, limits=Limits(pods_max=60), part=0.7)
+
+    def try_to(self, command: commands.Command) -> None:
+        """A refusal is an answer too: then nothing may have changed."""
+        before = fingerprint(self.bench.machine.state)
+        try:
+            self.bench.do(command)
+        except Refusal as refusal:
+            assert str(refusal)
+            assert fingerprint(self.bench.machine.state) == before
+
+    @rule(
+        job=jobs,
+        count=st.integers(0, 8),
+        template=templates,
+        other=templates,
+        priority=st.integers(-1, 2),
+        pool=st.sampled_from([POOL, pool_id(1), pool_id(2), pool_id(3)]),
+        mixed=st.booleans(),
+    )
+    def create_job(
+        self,
+        job: JobId,
+        count: int,
+        template: PodTemplate,
+        other: PodTemplate,
+        priority: int,
+        pool: str,
+        mixed: bool,
+    ) -> None:
+        spec = a_job(count, pool, "twin", priority, template, others={1: other} if mixed else None)  # type: ignore[arg-type]  # pools are pool ids
+        self.try_to(commands.CreateJob(job, spec))
+
+    @rule(job=jobs, count=st.integers(1, 4))
+    def create_revocable_job(self, job: JobId, count: int) -> None:
+        self.try_to(
+            commands.CreateJob(job, a_job(count, template=a_template(revocable=True), revocable=True))
+        )
+
+    @rule(number=st.integers(1, 3), parent=st.integers(0, 3), part=shares)
+    def create_pool(self, number: int, parent: int, part: float) -> None:
+        tree = self.bench.machine.state.tree
+        above = pool_id(parent) if parent else tree.root.id
+        if above in tree.pools:
+            capacity = amounts(4, 40_000, 9_000) if parent else tree.capacity
+            self.try_to(commands.CreatePool(pool_id(number), a_pool(capacity, above, f"p{number}", part)))
+
+    @rule(
+        job=jobs,
+        command=st.sampled_from([commands.StartJob, commands.StopJob, commands.DeleteJob]),
+        stale=st.sampled_from([False, False, False, True]),
+    )
+    def change_job(
+        self,
+        job: JobId,
+        command: type[commands.StartJob | commands.StopJob | commands.DeleteJob],
+        stale: bool,
+    ) -> None:
+        known = job in self.bench.machine.state.jobs and not stale
+        self.try_to(command(job, self.bench.version(job) if known else "9-9-9"))
+
+    @rule(job=jobs)
+    def delete_by_force(self, job: JobId) -> None:
+        if job in self.bench.machine.state.jobs:
+            self.try_to(commands.DeleteJob(job, self.bench.version(job), True))
+
+    @rule(
+        number=hosts,
+        cpu=st.sampled_from([2, 8, 16]),
+        revocable_cpu=st.integers(0, 3),
+        ports=st.sampled_from([(31_000, 32_000), (31_000, 31_002), (70, 90)]),
+    )
+    def see_host(self, number: int, cpu: int, revocable_cpu: int, ports: tuple[int, int]) -> None:
+        """A known host may come back with less than is in use."""
+        self.bench.do(commands.SeeHosts([a_host(number, cpu, revocable_cpu=revocable_cpu, ports=ports)]))
+
+    @rule(number=hosts, report=st.booleans())
+    def lose_host(self, number: int, report: bool) -> None:
+        name = HostName(f"host-{number}")
+        self.bench.do(commands.LoseHosts([name]))
+        if report:
+            self.say({pod: TaskState.LOST for pod, host in self.on_hosts().items() if host == name})
+
+    @rule(
+        told=st.lists(
+            st.tuples(jobs, st.integers(0, 8), st.integers(-1, 1), st.sampled_from(TaskState)), max_size=6
+        )
+    )
+    def report_anything(self, told: list[tuple[JobId, int, int, TaskState]]) -> None:
+        """Of any run of any pod, whether it exists or not."""
+        reports = []
+        for job, instance, later, state in told:
+            pods = self.bench.job(job).pods if job in self.bench.machine.state.jobs else []
+            run = pods[instance].run if instance < len(pods) else 1
+            reports.append(commands.PodReport(pod_id(job, instance, max(run + later, 0)), state))
+        self.bench.do(commands.ReportPods(reports))
+
+    @precondition(lambda self: self.on_hosts())
+    @rule(data=st.data(), state=st.sampled_from([TaskState.RUNNING, TaskState.FAILED, TaskState.FINISHED]))
+    def report_what_runs(self, data: st.DataObject, state: TaskState) -> None:
+        pods = sorted(self.on_hosts())
+        self.say(dict.fromkeys(data.draw(st.lists(st.sampled_from(pods), unique=True)), state))
+
+    @rule()
+    def obey(self) -> None:
+        self.bench.obey()
+
+    @rule(budget=budgets)
+    def advance(self, budget: int) -> None:
+        self.bench.advance(budget)
+
+    @rule(budget=budgets)
+    def settle(self, budget: int) -> None:
+        self.bench.settle(budget)
+
+    @rule(seconds=st.sampled_from([0.001, 1, 11, 61, 301]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.bench.at += seconds
+
+    def teardown(self) -> None:
+        bench, state = self.bench, self.bench.machine.state
+        self.check_replay()
+        bench.do(commands.SeeHosts([a_host(number, revocable_cpu=2) for number in range(2)]))
+        # With agents that do as they are told at once, and time enough for every time-out and back-off.
+        end = bench.at + 400
+        self.answer_all()
+        while (wake := bench.machine.next_wake) is not None and wake <= end:
+            bench.at = max(bench.at, wake)
+            self.answer_all()
+        assert bench.advance(1) == ([], False)
+        for job in state.jobs.values():
+            assert job.goal is not JobState.DELETED, f"{job.id} has not been forgotten"
+            assert job.state is computed_state(job)
+            wanted = job.spec.instance_count
+            assert len(job.pods) == wanted or job.goal is JobState.KILLED
+            for instance in range(len(job.pods)):
+                self.check_rest(job.id, instance)
+        self.check_replay()
+
+    def check_rest(self, job: JobId, instance: int) -> None:
+        """The pod is where it shall be, or says why not, and that is true."""
+        state = self.bench.machine.state
+        pod = state.pod(job, instance)
+        if pod.goal is PodState.KILLED:
+            assert pod.state in POD_TERMINAL
+        elif pod.state is PodState.PENDING:
+            assert queries.waiting_reason(state, queries.pod_info(state, job, instance))
+        elif pod.state is PodState.PLACING:
+            assert pod.message
+            assert engine.place(state.table, pod.template.demand, pod.template.ports, 1).unplaced
+        else:
+            assert (pod.goal, pod.state) == (PodState.RUNNING, PodState.RUNNING)
+
+    def check_replay(self) -> None:
+        again = self.bench.replayed().state
+        assert fingerprint(again) == fingerprint(self.bench.machine.state)
+        assert audit(again) == []
+
+    def on_hosts(self) -> dict[PodId, HostName | None]:
+        return {
+            pod_id(pod.job, pod.instance, pod.run): pod.host
+            for job in self.bench.machine.state.jobs.values()
+            for pod in job.pods
+            if pod.state in POD_ON_HOST
+        }
+
+    def say(self, states: dict[PodId, TaskState]) -> None:
+        self.bench.do(commands.ReportPods([commands.PodReport(pod, state) for pod, state in states.items()]))
+
+    def answer_all(self) -> None:
+        """Whatever is to run runs, whatever is to be killed is, until nothing is left to be said."""
+        answers = {PodState.LAUNCHED: TaskState.RUNNING, PodState.STARTING: TaskState.RUNNING}
+        for _ in range(20):
+            self.bench.settle()
+            told = {
+                pod_id(pod.job, pod.instance, pod.run): answers.get(pod.state, TaskState.KILLED)
+                for job in self.bench.machine.state.jobs.values()
+                for pod in job.pods
+                if pod.state in POD_ON_HOST - {PodState.RUNNING}
+            }
+            if not told:
+                return
+            self.say(told)
+        raise AssertionError("pods are launched and killed for ever")
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(
+    max_examples=150,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
