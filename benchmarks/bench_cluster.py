@@ -1,7 +1,7 @@
 """The whole daemon as a client sees it: a real process, a durable journal, simulated agents, gRPC over
 loopback.
 
-For each size a fresh daemon with 1,000 hosts is started; jobs of at most 50,000 pods each are created; the
+For each size a fresh daemon is started; jobs of at most 50,000 pods each are created; the
 client polls each job's summary until all its pods are RUNNING, and meanwhile calls GetPod over and over on
 a second connection, whose latencies show how long anything held the daemon's loop. Then the daemon is
 killed with SIGKILL and started again on its journal. Prints a table:
@@ -12,7 +12,7 @@ killed with SIGKILL and started again on its journal. Prints a table:
     peak MiB    the most memory that the process ever had
     restart s   from starting the process again to its answer that all pods run
 
-    python benchmarks/bench_cluster.py [PODS ...]      default: 10000 50000 200000
+    python benchmarks/bench_cluster.py [PODS[@HOSTS] ...]      default: 10000 50000 200000, on 1,000 hosts
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourcePoolServiceStub,
 )
 
-HOSTS = 1_000
+HOSTS = "1000"
 SHAPE = "cpu=64,mem=256Gi,disk=1Ti"
 JOB_PODS_MAX = 50_000
 POLL_S = 0.02
@@ -68,12 +68,12 @@ class Daemon(NamedTuple):
         self.process.wait()
 
 
-def start(directory: Path) -> Daemon:
+def start(directory: Path, hosts: str) -> Daemon:
     """Start a daemon on a data directory and wait for its ready file."""
     ready = directory / "ready.json"
     ready.unlink(missing_ok=True)
     began = time.perf_counter()
-    command = [sys.executable, "-m", "derny", "dev", "--port", "0", "--seed", "1", "--hosts", str(HOSTS)]
+    command = [sys.executable, "-m", "derny", "dev", "--port", "0", "--seed", "1", "--hosts", hosts]
     command += ["--host-shape", SHAPE, "--data-dir", str(directory / "data"), "--ready-file", str(ready)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not ready.exists():
@@ -171,9 +171,9 @@ async def seen_again(daemon: Daemon, counts: dict[str, int]) -> None:
         await all_running(channel, counts)
 
 
-def measure(pods: int, directory: Path) -> str:
+def measure(pods: int, hosts: str, directory: Path) -> str:
     """One row of the table."""
-    daemon = start(directory)
+    daemon = start(directory, hosts)
     try:
         empty_kib = daemon.memory_kib("VmRSS")
         counts, took, latencies = asyncio.run(launch(daemon, pods))
@@ -181,29 +181,30 @@ def measure(pods: int, directory: Path) -> str:
         at_rest, peak = daemon.memory_kib("VmRSS") - empty_kib, daemon.memory_kib("VmHWM")
         daemon.kill()
         began = time.perf_counter()
-        daemon = start(directory)
+        daemon = start(directory, hosts)
         asyncio.run(seen_again(daemon, counts))
         restart_s = time.perf_counter() - began
     finally:
         daemon.kill()
     p99 = latencies[int(len(latencies) * 0.99)] * 1e3
     return (
-        f"{pods:>9,} {took:>7.1f} {pods / took:>9,.0f} {p99:>10.1f} {latencies[-1] * 1e3:>8.1f}"
+        f"{pods:>9,} {hosts:>6} {took:>7.1f} {pods / took:>9,.0f} {p99:>10.1f} {latencies[-1] * 1e3:>8.1f}"
         f" {at_rest * 1024 / pods:>7.0f} {peak / 1024:>9.0f} {restart_s:>10.1f}"
     )
 
 
 def main() -> None:
     """Print the table."""
-    print(f"{os.cpu_count()} cores, {HOSTS:,} hosts, durable journal in {tempfile.gettempdir()}")
+    print(f"{os.cpu_count()} cores, durable journal in {tempfile.gettempdir()}")
     print(
-        f"{'pods':>9} {'s':>7} {'pods/s':>9} {'GetPod p99':>10} {'max ms':>8} {'B/pod':>7} {'peak MiB':>9}"
+        f"{'pods':>9} {'hosts':>6} {'s':>7} {'pods/s':>9} {'GetPod p99':>10} {'max ms':>8} {'B/pod':>7} {'peak MiB':>9}"
         f" {'restart s':>10}"
     )
-    for pods in map(int, sys.argv[1:] or ("10000", "50000", "200000")):
+    for size in sys.argv[1:] or ("10000", "50000", "200000"):
+        pods, _, hosts = size.partition("@")
         directory = Path(tempfile.mkdtemp(prefix="derny-bench-"))
         try:
-            print(measure(pods, directory), flush=True)
+            print(measure(int(pods), hosts or HOSTS, directory), flush=True)
         finally:
             shutil.rmtree(directory)
 

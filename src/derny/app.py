@@ -64,7 +64,9 @@ class Daemon(NamedTuple):
 async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Daemon]:
     """A daemon that serves for the length of the block.
 
-    Raises JournalError or JournalLocked when its state can't be had, OSError when its address can't.
+    Raises JournalError or JournalLocked when its state can't be had, Invalid for another seed than the one
+    that the state was begun with; OSError when its address can't be had, and JournalError when a turn can't
+    be kept later on, both in an exception group.
     """
     clock = clock or RealClock()
     journal = await Journal.open(settings.data_dir)
@@ -73,6 +75,9 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         machine = Machine(settings.periods, settings.limits)
         agents = SimulatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
         loop = Loop(machine, journal, agents, clock, settings.limits)
+        # Collections that start by themselves would double the time of a replay, and stop a full heap for
+        # seconds.
+        gc.disable()
         turns = await loop.recover()
         _check(machine, turns, journal.recovered.damage)
         _settle_heap()
@@ -92,6 +97,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                     await loop.close()
                 tasks.cancel_scope.cancel()
     finally:
+        _unsettle_heap()
         with anyio.CancelScope(shield=True):
             await journal.close()
 
@@ -143,13 +149,15 @@ def _check(machine: Machine, turns: int, damage: str | None) -> None:
 
 
 def _settle_heap() -> None:
-    """What was loaded is here to stay: let the collector never look at it again, nor start by itself.
-
-    A full collection of an aged heap with a million pods stops the loop for seconds; records hold no cycles.
-    """
+    """What was loaded is here to stay, and holds no cycles: let the collector never look at it again."""
     gc.collect()
     gc.freeze()
-    gc.disable()
+
+
+def _unsettle_heap() -> None:
+    """A program that has had a daemon for a while goes on with a collector as it is used to."""
+    gc.unfreeze()
+    gc.enable()
 
 
 async def _collect_garbage() -> None:

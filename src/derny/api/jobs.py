@@ -13,13 +13,17 @@ from functools import partial
 from typing import Final
 
 from derny.api import wire_in, wire_out
+from derny.api.codec import wire_bytes
 from derny.api.contract import Methods, without
+from derny.api.off_loop import off_loop
+from derny.api.reply import made
 from derny.core import queries
 from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet
 from derny.model.errors import Exists
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
+from derny.model.specs import JobSpec
 from derny.proto.peloton.api.v1alpha.job.stateless import JobInfo, svc
 from derny.proto.peloton.api.v1alpha.peloton import EntityVersion
 from derny.proto.peloton.api.v1alpha.peloton import JobId as JobIdMessage
@@ -70,8 +74,8 @@ class JobService(svc.JobServiceBase):
         known = await self._loop.read(partial(queries.jobs_of, ids=[job]))
         if known:
             raise Exists(f"job {job!r} already exists")
-        command = CreateJob(job, wire_in.created_job(message, self._limits))
-        (event,) = await self._loop.submit(command)
+        spec = await off_loop(len(wire_bytes(message)), wire_in.created_job, message, self._limits)
+        (event,) = await self._loop.submit(CreateJob(job, spec))
         assert isinstance(event, JobCreated)
         return svc.CreateJobResponse(JobIdMessage(event.job), EntityVersion(_FIRST_VERSION))
 
@@ -97,18 +101,12 @@ class JobService(svc.JobServiceBase):
 
     async def get_job(self, message: svc.GetJobRequest) -> svc.GetJobResponse:
         job = wire_in.existing_job(message.job_id)
-        if message.summary_only:
-            view = await self._loop.read(partial(queries.job_info, job=job))
-            return svc.GetJobResponse(summary=wire_out.job_summary(view))
-        if message.version is not None:
-            return await self._get_configuration(job, parse_config_version(message.version.value))
+        if message.version is not None and not message.summary_only:
+            number = parse_config_version(message.version.value)
+            spec, made_at = await self._loop.read(partial(queries.job_spec, job=job, version=number))
+            return await made(len(spec.wire), _configuration, job, spec, number, made_at)
         view = await self._loop.read(partial(queries.job_info, job=job))
-        return svc.GetJobResponse(job_info=wire_out.job_info(view))
-
-    async def _get_configuration(self, job: JobId, number: int) -> svc.GetJobResponse:
-        spec, made_at = await self._loop.read(partial(queries.job_spec, job=job, version=number))
-        info = JobInfo(JobIdMessage(job), wire_out.job_spec(spec, number, made_at))
-        return svc.GetJobResponse(job_info=info)
+        return await made(len(view.spec.wire), _summary if message.summary_only else _whole, view)
 
     async def get_job_id_from_job_name(
         self, message: svc.GetJobIdFromJobNameRequest
@@ -122,7 +120,8 @@ class JobService(svc.JobServiceBase):
             some = ids[first : first + JOBS_PER_MESSAGE]
             views = await self._loop.read(partial(queries.jobs_of, ids=some))
             if views:
-                yield svc.ListJobsResponse([wire_out.job_summary(view) for view in views])
+                size = sum(len(view.spec.wire) for view in views)
+                yield await made(size, _summaries, views)
             await asyncio.sleep(0)
 
     async def list_pods(self, message: svc.ListPodsRequest) -> AsyncIterator[svc.ListPodsResponse]:
@@ -139,3 +138,19 @@ class JobService(svc.JobServiceBase):
                 return
             first = stop
             await asyncio.sleep(0)
+
+
+def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:
+    return svc.GetJobResponse(job_info=JobInfo(JobIdMessage(job), wire_out.job_spec(spec, number, made_at)))
+
+
+def _summary(view: queries.JobView) -> svc.GetJobResponse:
+    return svc.GetJobResponse(summary=wire_out.job_summary(view))
+
+
+def _whole(view: queries.JobView) -> svc.GetJobResponse:
+    return svc.GetJobResponse(job_info=wire_out.job_info(view))
+
+
+def _summaries(views: list[queries.JobView]) -> svc.ListJobsResponse:
+    return svc.ListJobsResponse([wire_out.job_summary(view) for view in views])

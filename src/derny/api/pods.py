@@ -11,6 +11,7 @@ from typing import NamedTuple
 from derny.api import wire_in, wire_out
 from derny.api.codec import decode
 from derny.api.contract import Methods, without
+from derny.api.reply import made
 from derny.core import queries
 from derny.core.queries import PodEventView, PodView
 from derny.core.state import State
@@ -63,14 +64,8 @@ class PodService(svc.PodServiceBase):
         job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
         limit = message.limit - 1 if message.limit else None
         runs = await self._loop.read(partial(_runs, job=job, instance=instance, limit=limit))
-        status = wire_out.pod_status(runs.current, self._loop.clock.now(), runs.waits_for)
-        response = svc.GetPodResponse(
-            PodInfo(status=status),
-            [PodInfo(status=wire_out.past_status(event)) for event in runs.previous],
-        )
-        if not message.status_only:
-            _add_specs(response, runs, instance)
-        return response
+        size = 0 if message.status_only else sum(map(len, runs.wires.values()))
+        return await made(size, _response, runs, instance, self._loop.clock.now(), not message.status_only)
 
     async def get_pod_events(self, message: svc.GetPodEventsRequest) -> svc.GetPodEventsResponse:
         name = wire_in.text_of(message.pod_name)
@@ -78,6 +73,16 @@ class PodService(svc.PodServiceBase):
         run = _run_of(name, message.pod_id.value) if message.pod_id and message.pod_id.value else None
         events = await self._loop.read(partial(queries.pod_events, job=job, instance=instance, run=run))
         return svc.GetPodEventsResponse([wire_out.pod_event(event) for event in events])
+
+
+def _response(runs: _Runs, instance: int, now: float, with_specs: bool) -> svc.GetPodResponse:
+    response = svc.GetPodResponse(
+        PodInfo(status=wire_out.pod_status(runs.current, now, runs.waits_for)),
+        [PodInfo(status=wire_out.past_status(event)) for event in runs.previous],
+    )
+    if with_specs:
+        _add_specs(response, runs, instance)
+    return response
 
 
 def _run_of(name: str, pod_id: str) -> int:

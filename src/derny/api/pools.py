@@ -7,9 +7,11 @@ so that their sums agree. Registered by `app`. (API reference, respool_svc.proto
 
 import uuid
 from functools import partial
+from typing import Final
 
 from derny.api import wire_in, wire_out
 from derny.api.contract import Methods, without
+from derny.api.reply import made
 from derny.core import queries
 from derny.core.commands import CreatePool
 from derny.core.events import PoolCreated
@@ -21,6 +23,9 @@ from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha import respool
 from derny.proto.peloton.api.v1alpha.peloton import ResourcePoolId
 from derny.runtime.loop import Loop
+
+POOL_BYTES: Final = 300
+"""About what one pool takes in an answer."""
 
 _LATER = dict.fromkeys(("UpdateResourcePool", "DeleteResourcePool"), "changes to the hierarchy of pools")
 
@@ -70,4 +75,8 @@ class ResourcePoolService(respool.ResourcePoolServiceBase):
         self, message: respool.QueryResourcePoolsRequest
     ) -> respool.QueryResourcePoolsResponse:
         views = await self._loop.read(queries.all_pools)
-        return respool.QueryResourcePoolsResponse([wire_out.pool_info(view) for view in views])
+        return await made(len(views) * POOL_BYTES, _pools, views)
+
+
+def _pools(views: list[PoolView]) -> respool.QueryResourcePoolsResponse:
+    return respool.QueryResourcePoolsResponse([wire_out.pool_info(view) for view in views])

@@ -139,14 +139,20 @@ def _sentences(failed: BaseExceptionGroup[BaseException]) -> Iterator[str]:
     for error in failed.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _sentences(error)
+        elif isinstance(error, GRPCError):
+            yield error.message or error.status.name
+        elif isinstance(error, OSError) and error.strerror:
+            yield f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         else:
-            yield (error.message or error.status.name) if isinstance(error, GRPCError) else str(error)
+            yield str(error)
 
 
 async def _run(settings: Settings, documents: list[Document], ready_file: Path | None) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with serving(settings) as daemon, anyio.create_task_group() as tasks:
-            address = f"{daemon.host}:{daemon.port}"
+            # An IPv6 address goes in brackets, or its end would read as the port.
+            host = f"[{daemon.host}]" if ":" in daemon.host else daemon.host
+            address = f"{host}:{daemon.port}"
             click.echo(_banner(settings, daemon, address, bool(documents)))
             if ready_file is not None:
                 await _write_ready(ready_file, settings, daemon, address)
@@ -175,8 +181,8 @@ async def _apply(daemon: Daemon, documents: list[Document], address: str) -> Non
 
 
 async def _show_coming_up(channel: Channel, job: apply.Applied) -> None:
-    """One line that changes until all pods run; a job that never gets there is left to itself after a
-    while."""
+    """One line that changes until all pods run; a job that never gets there, or is deleted by somebody, is
+    left to itself."""
     with anyio.move_on_after(SHOW_S):
         async for progress in apply.follow(channel, job.id, REFRESH_S):
             click.echo(f"\r\x1b[K{_line(job.name, progress)}", nl=False)

@@ -60,10 +60,15 @@ async def apply(channel: Channel, document: Document, default_pool: str) -> Appl
 
 
 async def follow(channel: Channel, job: str, every_s: float) -> AsyncIterator[Progress]:
-    """The job's progress, again and again, without end."""
+    """The job's progress, again and again, for as long as there is such a job."""
     stub = JobServiceStub(channel)
     while True:
-        answer = await stub.get_job(GetJobRequest(job_id=JobId(value=job), summary_only=True))
+        try:
+            answer = await stub.get_job(GetJobRequest(job_id=JobId(value=job), summary_only=True))
+        except GRPCError as error:
+            if error.status is Status.NOT_FOUND:
+                return
+            raise
         status = answer.summary.status if answer.summary else None
         if answer.summary is not None and status is not None:
             pods = {name: count for name, count in status.pod_stats.items() if count}

@@ -14,7 +14,7 @@ from derny.core.history import Entry, entries
 from derny.core.state import State
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, JobId, PodId, PoolId, entity_version, pod_id
-from derny.model.records import Job, Pod, Pool, Termination
+from derny.model.records import Host, Job, Pod, Pool, Termination
 from derny.model.resources import Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
 from derny.model.states import HealthState, HostState, JobState, PodState
@@ -184,16 +184,17 @@ def all_pools(state: State) -> list[PoolView]:
 
 def all_hosts(state: State) -> list[HostView]:
     """Every host that was ever seen, in order of registration; UNKNOWN while its agent is lost."""
-    return [
-        HostView(
-            host.name,
-            host.ip,
-            HostState.UNKNOWN if host.lost else host.state,
-            (("hostname", host.name), *(label for label in host.labels if label[0] != "hostname")),
-            host.capacity,
-        )
-        for host in state.hosts.values()
-    ]
+    return hosts_of(state, host_names(state))
+
+
+def host_names(state: State) -> list[HostName]:
+    """Every host, in the order of `all_hosts`."""
+    return list(state.hosts)
+
+
+def hosts_of(state: State, names: Sequence[HostName]) -> list[HostView]:
+    """Those of the given hosts that still exist."""
+    return [_host_view(state.hosts[name]) for name in names if name in state.hosts]
 
 
 def waiting_reason(state: State, pod: PodView) -> str:
@@ -269,6 +270,16 @@ def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
         pod_id(pod.job, pod.instance, entry.run - 1),
         host,
         state.hosts[host].agent_id if host else "",
+    )
+
+
+def _host_view(host: Host) -> HostView:
+    return HostView(
+        host.name,
+        host.ip,
+        HostState.UNKNOWN if host.lost else host.state,
+        (("hostname", host.name), *(label for label in host.labels if label[0] != "hostname")),
+        host.capacity,
     )
 
 

@@ -1,0 +1,27 @@
+"""Replies that are heavy to make are made off the loop, and leave it encoded.
+
+One rule: what a reply is made of are views and other values, which nobody writes any more, so a thread may
+read them. The services call `made` where a reply grows with what a client sent or with the size of the
+cluster.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import betterproto2
+
+from derny.api.codec import encode
+from derny.api.off_loop import INLINE_MAX_BYTES, off_loop
+
+M = TypeVar("M", bound=betterproto2.Message)
+
+
+async def made(size: int, make: Callable[..., M], *args: object) -> M:
+    """What `make(*args)` returns: about `size` bytes on the wire.
+
+    A large one comes as its encoded bytes, which the codec passes on as they are; a handler can only return
+    it.
+    """
+    if size <= INLINE_MAX_BYTES:
+        return make(*args)
+    return cast(M, await off_loop(size, lambda: encode(make(*args))))
