@@ -15,12 +15,12 @@ from grpclib.exceptions import GRPCError
 from grpclib.testing import ChannelFor
 
 from derny.api.admin import AdminService
+from derny.api.call import status_of
 from derny.api.codec import GrpcCodec
 from derny.api.hosts import HostService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
 from derny.api.pools import ResourcePoolService
-from derny.api.call import status_of
 from derny.api.simulation import SimulationService
 from derny.api.volumes import VolumeService
 from derny.api.watch import WatchService

@@ -1,10 +1,8 @@
 """The edge as a hostile client sees it: raw HTTP/2 frames, limits and budgets. Over a real socket."""
 
-import asyncio
 import struct
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -13,13 +11,13 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from grpclib.const import Cardinality, Handler, Status
+from grpclib.const import Status
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
 
-from derny.api.connection import FRAME_MAX_BYTES, MIB, Budget, Gate, Inbox, Limits
-from derny.api.server import RAW, Server
+from derny.api.connection import FRAME_MAX_BYTES, MIB, Budget
+from raw_http2 import Raw, connecting, serving_raw, still_serves
 
 pytestmark = pytest.mark.anyio
 
@@ -29,301 +27,16 @@ def anyio_backend(request):
     return "asyncio", {"use_uvloop": request.param}
 
 
-class Service:
-    def __init__(self):
-        self.entered = 0
-        self.left = 0
-        self.sent = 0
-
-    def __mapping__(self):
-        return {
-            "/test.Raw/Say": Handler(self.say, Cardinality.UNARY_UNARY, bytes, bytes),
-            "/test.Raw/Wait": Handler(self.wait, Cardinality.UNARY_UNARY, bytes, bytes),
-            "/test.Raw/Pour": Handler(self.pour, Cardinality.UNARY_STREAM, bytes, bytes),
-        }
-
-    async def say(self, stream):
-        await stream.send_message(await stream.recv_message())
-
-    async def wait(self, stream):
-        self.entered += 1
-        try:
-            await anyio.sleep_forever()
-        finally:
-            self.left += 1
-
-    async def pour(self, stream):
-        await stream.recv_message()
-        try:
-            while True:
-                await stream.send_message(bytes(MIB))
-                self.sent += 1
-        finally:
-            self.left += 1
-
-
-class Peer:
-    """A client that sends what it is told to, lawful or not, and keeps what it is answered."""
-
-    def __init__(self, stream):
-        self.stream = stream
-        self.address = stream.extra(anyio.abc.SocketAttribute.remote_address)
-        self.h2 = h2.connection.H2Connection(
-            h2.config.H2Configuration(
-                client_side=True,
-                header_encoding="utf-8",
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self.h2.initiate_connection()
-        self.events = []
-        self.sending = anyio.Lock()
-
-    def open(self, path="/test.Raw/Say", *, end_stream=False, without=(), **headers):
-        wanted = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": path,
-            ":authority": "test",
-            "te": "trailers",
-            "content-type": "application/grpc",
-        }
-        wanted |= {name.replace("_", "-"): value for name, value in headers.items()}
-        stream_id = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(stream_id, [(k, v) for k, v in wanted.items() if k not in without], end_stream)
-        return stream_id
-
-    def call(self, path="/test.Raw/Say", message=b"", **headers):
-        stream_id = self.open(path, **headers)
-        self.h2.send_data(stream_id, b"\0" + struct.pack(">I", len(message)) + message, end_stream=True)
-        return stream_id
-
-    async def flush(self):
-        await self.send(self.h2.data_to_send())
-
-    async def send(self, data: bytes | Frame):
-        """False if the server has hung up."""
-        try:
-            async with self.sending:
-                await self.stream.send(data.serialize() if isinstance(data, Frame) else data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return False
-        return True
-
-    async def until(self, kind, stream_id=None):
-        """The first event of a kind, now or later."""
-        seen = 0
-        with anyio.fail_after(30):
-            while True:
-                for event in self.events[seen:]:
-                    if isinstance(event, kind) and (stream_id is None or stream_id == event.stream_id):
-                        return event
-                seen = len(self.events)
-                await self.receive()
-
-    async def receive(self):
-        self.events += self.h2.receive_data(await self.stream.receive())
-        await self.flush()
-
-    async def goaway(self):
-        event = await self.until(h2.events.ConnectionTerminated)
-        return event.error_code, event.additional_data
-
-    async def status(self, stream_id):
-        """The gRPC status, its sentence and all headers and trailers."""
-        await self.until(h2.events.StreamEnded, stream_id)
-        headers = {}
-        for event in self.events:
-            if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
-                headers |= dict(event.headers) if event.stream_id == stream_id else {}
-        number = headers.get("grpc-status")
-        return Status(int(number)) if number else None, headers.get("grpc-message", ""), headers
-
-
-@asynccontextmanager
-async def connecting(host, port):
-    """A way to connect, which closes all connections made."""
-    peers = []
-
-    async def connect():
-        peer = Peer(await anyio.connect_tcp(host, port))
-        peers.append(peer)
-        await peer.flush()
-        return peer
-
-    try:
-        yield connect
-    finally:
-        for peer in peers:
-            await peer.stream.aclose()
-
-
-@asynccontextmanager
-async def serving(service=None, **limits):
-    """A server and a way to connect to it; closes both."""
-    async with anyio.create_task_group() as tasks:
-        server = Server([service or Service()], RAW, Limits(**limits), b"")
-        async with connecting(*await server.start(tasks, "127.0.0.1", 0)) as connect:
-            yield connect
-        with anyio.fail_after(30):
-            await server.close(0)
-
-
-async def still_serves(connect):
-    peer = await connect()
-    stream_id = peer.call(message=b"alive")
-    await peer.flush()
-    assert (await peer.status(stream_id))[0] is Status.OK
-
-
 async def test_the_first_frame_announces_the_limits():
-    async with serving(streams_max=7, headers_max_bytes=9000) as connect:
+    async with serving_raw(streams_max=7, headers_max_bytes=9000) as connect:
         peer = await connect()
         await peer.until(h2.events.RemoteSettingsChanged)
         assert peer.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] == 7
         assert peer.h2.remote_settings[SettingCodes.MAX_HEADER_LIST_SIZE] == 9000
 
 
-@pytest.mark.parametrize(
-    ("headers", "http_status"),
-    [
-        ({"content-type": "application/grpc"}, "200"),
-        ({"content-type": "application/grpc+proto"}, "200"),
-        ({"content-type": "application/grpc;charset=utf-8"}, "200"),
-        ({"content-type": "application/grpc+json"}, "415"),
-        ({"content-type": "application/json"}, "415"),
-        ({"content-type": "application/grpcx"}, "415"),
-        ({"content-type": ""}, "415"),
-        ({":method": "GET"}, "405"),
-        ({":path": ""}, "200"),
-        ({"x-trace": "caf\u00e9"}, "200"),
-    ],
-)
-async def test_requests_that_are_not_grpc_get_an_http_status(headers, http_status):
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.call(**headers)
-        await peer.flush()
-        assert (await peer.status(stream_id))[2][":status"] == http_status
-        await still_serves(connect)
-
-
-@pytest.mark.parametrize("without", [":method", ":path", "content-type", "te"])
-async def test_a_request_without_a_header_gets_an_answer(without):
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.call(without=(without,))
-        await peer.flush()
-        assert (await peer.status(stream_id))[2][":status"] in {"200", "405", "415"}
-        await still_serves(connect)
-
-
-async def test_an_unknown_method_is_unimplemented_with_a_grpc_content_type():
-    """Without one, grpc-go makes UNKNOWN of it."""
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.call("/test.Raw/Nothing")
-        await peer.flush()
-        status, _, headers = await peer.status(stream_id)
-        assert (status, headers["content-type"]) == (Status.UNIMPLEMENTED, "application/grpc+proto")
-
-
-async def test_compression_is_declined_with_what_would_be_accepted():
-    async with serving() as connect:
-        peer = await connect()
-        gzip = peer.call(grpc_encoding="gzip")
-        flagged = peer.open()
-        peer.h2.send_data(flagged, b"\1\0\0\0\1x", end_stream=True)
-        identity = peer.call(grpc_encoding="identity", grpc_accept_encoding="gzip")
-        await peer.flush()
-        status, sentence, headers = await peer.status(gzip)
-        assert (status, headers["grpc-accept-encoding"]) == (Status.UNIMPLEMENTED, "identity")
-        assert "'gzip'" in sentence
-        assert (await peer.status(flagged))[0] is Status.INTERNAL
-        assert (await peer.status(identity))[0] is Status.OK
-
-
-@pytest.mark.parametrize("grpc_timeout", ["", "S", "1", "-1S", "1s", "123456789S", "9" * 5000 + "H", "1.5S"])
-async def test_a_malformed_timeout_is_an_invalid_argument(grpc_timeout):
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.call(grpc_timeout=grpc_timeout)
-        await peer.flush()
-        assert (await peer.status(stream_id))[0] is Status.INVALID_ARGUMENT
-
-
-@pytest.mark.parametrize("grpc_timeout", ["0S", "1n", "20m"])
-async def test_a_deadline_is_kept_by_the_server_alone(grpc_timeout):
-    service = Service()
-    async with serving(service) as connect:
-        peer = await connect()
-        stream_id = peer.call("/test.Raw/Wait", grpc_timeout=grpc_timeout)
-        await peer.flush()
-        assert (await peer.status(stream_id))[0] is Status.DEADLINE_EXCEEDED
-        assert service.entered == service.left
-
-
-async def test_the_longest_timeout_is_no_trouble():
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.call(grpc_timeout="99999999H")
-        await peer.flush()
-        assert (await peer.status(stream_id))[0] is Status.OK
-
-
-async def test_malformed_binary_metadata_is_an_invalid_argument():
-    async with serving() as connect:
-        peer = await connect()
-        broken, foreign = peer.call(trace_bin="a"), peer.call(trace_bin="\u00e9\u00e9")
-        await peer.flush()
-        assert (await peer.status(broken))[0] is Status.INVALID_ARGUMENT
-        assert (await peer.status(foreign))[0] is Status.INVALID_ARGUMENT
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"\0", b"\0\0\0\0", b"\0\0\0\0\2x", b"\0\0\0\0\1xy", b"\0\0\0\0\0" * 2],
-    ids=["none", "prefix", "most of a prefix", "short", "long", "two"],
-)
-async def test_a_unary_request_is_exactly_one_whole_message(body):
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.open()
-        peer.h2.send_data(stream_id, body, end_stream=True)
-        await peer.flush()
-        assert (await peer.status(stream_id))[0] is Status.INVALID_ARGUMENT
-
-
-async def test_empty_frames_and_single_bytes_and_padding_make_a_message_like_any_other():
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.open()
-        for byte in b"\0\0\0\0\4abcd":
-            peer.h2.send_data(stream_id, b"")
-            peer.h2.send_data(stream_id, bytes([byte]), pad_length=3)
-        peer.h2.send_data(stream_id, b"", pad_length=9)
-        peer.h2.end_stream(stream_id)
-        await peer.flush()
-        assert (await peer.status(stream_id))[0] is Status.OK
-        assert (await peer.until(h2.events.DataReceived, stream_id)).data == b"\0\0\0\0\4abcd"
-
-
-async def test_the_body_of_a_message_too_long_is_not_awaited():
-    """Only the prefix is sent: the answer can't have waited for the gigabyte."""
-    async with serving() as connect:
-        peer = await connect()
-        stream_id = peer.open()
-        peer.h2.send_data(stream_id, b"\0" + struct.pack(">I", 1 << 30))
-        await peer.flush()
-        status, sentence, _ = await peer.status(stream_id)
-        assert status is Status.RESOURCE_EXHAUSTED
-        assert "1073741824 bytes" in sentence
-        assert str(4 * MIB) in sentence
-
-
 async def test_large_messages_one_after_another_fit_through_the_windows():
-    async with serving(stream_window_bytes=65_535, connection_window_bytes=131_070) as connect:
+    async with serving_raw(stream_window_bytes=65_535, connection_window_bytes=131_070) as connect:
         peer = await connect()
         await peer.until(h2.events.RemoteSettingsChanged)
         peer.h2.increment_flow_control_window(10 * MIB)
@@ -343,8 +56,8 @@ async def test_large_messages_one_after_another_fit_through_the_windows():
 
 
 async def test_a_stream_too_many_is_refused_and_the_others_go_on():
-    service = Service()
-    async with serving(service, streams_max=3) as connect:
+    service = Raw()
+    async with serving_raw(service, streams_max=3) as connect:
         peer = await connect()
         streams = [peer.call("/test.Raw/Wait") for _ in range(5)]
         await peer.flush()
@@ -362,7 +75,7 @@ async def test_a_stream_too_many_is_refused_and_the_others_go_on():
 
 
 async def test_a_connection_too_many_is_sent_away():
-    async with serving(connections_max=2) as connect:
+    async with serving_raw(connections_max=2) as connect:
         first, second, third = [await connect() for _ in range(3)]
         assert await third.goaway() == (ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections")
         for peer in (first, second):
@@ -372,7 +85,7 @@ async def test_a_connection_too_many_is_sent_away():
 
 
 async def test_headers_too_long_end_the_connection():
-    async with serving() as connect:
+    async with serving_raw() as connect:
         peer = await connect()
         peer.open(x_long="x" * 20_000)
         await peer.flush()
@@ -381,7 +94,7 @@ async def test_headers_too_long_end_the_connection():
 
 
 async def test_an_endless_header_block_ends_the_connection():
-    async with serving() as connect:
+    async with serving_raw() as connect:
         peer = await connect()
         await peer.send(HeadersFrame(1, data=b"\x82"))
         for _ in range(1000):
@@ -392,7 +105,7 @@ async def test_an_endless_header_block_ends_the_connection():
 
 
 async def test_a_frame_too_long_is_refused_before_it_has_arrived():
-    async with serving() as connect:
+    async with serving_raw() as connect:
         peer = await connect()
         frame = DataFrame(1, data=bytes(MIB)).serialize()
         await peer.send(frame[:10_000])
@@ -410,7 +123,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_of_control_frames_ends_the_connection(flood):
-    async with serving() as connect:
+    async with serving_raw() as connect:
         peer = await connect()
         peer.open("/test.Raw/Wait")
         await peer.flush()
@@ -428,7 +141,7 @@ async def test_a_flood_of_control_frames_ends_the_connection(flood):
 
 
 async def test_some_frames_of_unknown_type_are_ignored():
-    async with serving() as connect:
+    async with serving_raw() as connect:
         peer = await connect()
         await peer.send(FLOODS["unknown frames"]() * 10)
         stream_id = peer.call()
@@ -437,7 +150,7 @@ async def test_some_frames_of_unknown_type_are_ignored():
 
 
 async def test_pings_that_follow_data_are_free():
-    async with serving(controls_max=5) as connect:
+    async with serving_raw(controls_max=5) as connect:
         peer = await connect()
         for _ in range(50):
             stream_id = peer.call()
@@ -447,8 +160,8 @@ async def test_pings_that_follow_data_are_free():
 
 
 async def test_resets_beyond_the_budget_end_the_connection_and_every_handler():
-    service = Service()
-    async with serving(service, resets_max=10) as connect:
+    service = Raw()
+    async with serving_raw(service, resets_max=10) as connect:
         peer = await connect()
         for _ in range(12):
             peer.h2.reset_stream(peer.call("/test.Raw/Wait"))
@@ -459,7 +172,7 @@ async def test_resets_beyond_the_budget_end_the_connection_and_every_handler():
 
 
 async def test_garbage_is_hung_up_on():
-    async with serving() as connect:
+    async with serving_raw() as connect:
         async with await anyio.connect_tcp(*(await connect()).address) as stream:
             await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             with anyio.fail_after(30), pytest.raises(anyio.EndOfStream):
@@ -469,8 +182,8 @@ async def test_garbage_is_hung_up_on():
 
 
 async def test_a_stream_that_is_not_read_waits_and_ends_with_its_connection():
-    service = Service()
-    async with serving(service) as connect:
+    service = Raw()
+    async with serving_raw(service) as connect:
         peer = await connect()
         peer.h2.increment_flow_control_window(1 << 30)
         for _ in range(3):
@@ -493,7 +206,8 @@ SERVER = """
 import anyio, sys
 from grpclib.const import Cardinality, Handler
 from derny.api.connection import Limits
-from derny.api.server import RAW, Server
+from derny.api.call import RAW
+from derny.api.server import Server
 
 class Raw:
     def __mapping__(self):
@@ -616,11 +330,14 @@ async def test_replies_that_nobody_reads_are_not_kept(elsewhere):
         await peer.status(stream_id)
         frames = DataFrame(stream_id).serialize() * 10_000
         for _ in range(1000):
+            assert peak_bytes() - before < 10 * MIB
             with anyio.move_on_after(10) as patience:
                 if not await peer.send(frames):
                     return
             assert not patience.cancelled_caught, "the server has stopped reading without hanging up"
 
+    _, peak_bytes = elsewhere
+    before = peak_bytes()
     assert await growth(elsewhere, attack) < 10 * MIB
 
 
@@ -632,40 +349,3 @@ async def test_a_budget_fills_up_again_evenly():
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     now = 1000.0
     assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
-
-
-async def test_an_inbox_acknowledges_what_its_reader_asks_for_and_nothing_ahead():
-    acked = []
-    inbox = Inbox(acked.append)
-    inbox.add(b"abcdefgh", 10)
-    assert await inbox.read(3) == b"abc"
-    assert sum(acked) == 0
-    assert await inbox.read(5) == b"defgh"
-    assert sum(acked) == 10
-    inbox.add(b"xy", 2)
-    inbox.eof()
-    assert await inbox.read(5) == b"xy"
-    assert await inbox.read(5) == b""
-    inbox.add(b"late", 4)
-    assert (inbox.unacked_size(), inbox.unacked_size()) == (4, 0)
-
-
-async def test_those_behind_a_gate_look_again_when_it_opens():
-    """The first through closes it; the second must stay."""
-    gate, passed = Gate(), []
-
-    async def go(name):
-        await gate.wait()
-        gate.clear()
-        passed.append(name)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(go, "first")
-        tasks.start_soon(go, "second")
-        await anyio.wait_all_tasks_blocked()
-        gate.set()
-        await anyio.wait_all_tasks_blocked()
-        assert len(passed) == 1
-        gate.set()
-    assert sorted(passed) == ["first", "second"]
-    assert asyncio.Event.wait is not Gate.wait

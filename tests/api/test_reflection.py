@@ -210,8 +210,9 @@ async def test_a_health_request_that_is_no_message_is_an_invalid_argument():
 
 def test_a_starting_daemon_does_not_load_protobuf():
     script = (
-        "import sys, derny.api.server as s; from derny.api.connection import Limits; "
-        "s.Server([], s.RAW, Limits(), b''); "
+        "import sys, derny.api.server as s; from derny.api.call import RAW; "
+        "from derny.api.connection import Limits; "
+        "s.Server([], RAW, Limits(), b''); "
         "assert 'google.protobuf' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,10 +1,10 @@
 """One HTTP/2 connection: grpclib's, with a limit on everything that a peer can make it hold or do.
 
 One rule: whatever a peer sends, a connection's memory is bounded by `Limits`, and a peer that goes beyond is
-told so (RFC 9113: RST_STREAM or GOAWAY) before the line is cut. Calls and statuses are `api.server`'s
-business; it makes one `GuardedProtocol` for each connection it accepts. grpclib brings the event processing
-and h2 the protocol; both are extended here in places that their public interface does not reach, so their
-versions are pinned and each place has a test.
+told so (RFC 9113: RST_STREAM or GOAWAY) before the line is cut. Calls and statuses are `api.call`'s
+business; `api.server` makes one `GuardedProtocol` for each connection it accepts. grpclib brings the event
+processing and h2 the protocol; both are extended here in places that their public interface does not reach,
+so their versions are pinned and each place has a test.
 """
 
 import asyncio
@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
-import anyio
 import msgspec
 from grpclib.config import Configuration
-from grpclib.protocol import AbstractHandler, Buffer, Connection, EventsProcessor, H2Protocol, Stream
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
 from grpclib.utils import Wrapper
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -34,9 +33,8 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
+from derny.api.outlet import WRITE_NOW_BYTES, Gate, Inbox, Outlet
 from derny.model.errors import Exhausted
-
-Member = TypeVar("Member")
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -51,10 +49,6 @@ refused."""
 
 STREAMS_SLICE_MAX = SLICE_BYTES // 9 + 1
 """How many streams one slice can open: a frame is 9 bytes at least."""
-
-WRITE_NOW_BYTES = 64 * KIB
-"""Replies are gathered until the loop comes round, or until there is this much: three writes to the kernel a
-call become one, or less, which saves about an eighth of a small call's processor time."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,151 +112,6 @@ class Budget:
             return False
         self._left -= 1
         return True
-
-
-class Crowd(set[Member]):
-    """A set whose emptiness can be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._emptied = anyio.Event()
-
-    def discard(self, member: object) -> None:
-        super().discard(cast(Member, member))
-        if not self:
-            self._emptied.set()
-
-    async def emptied(self) -> None:
-        while self:
-            self._emptied = anyio.Event()
-            await self._emptied.wait()
-
-
-class Inbox(Buffer):
-    """The bytes received on one stream, flat, acknowledged to the peer as a reader asks for them.
-
-    grpclib's own keeps an object for every frame, so that 4 MiB in one-byte frames cost a gigabyte, and takes
-    an empty DATA frame for the end of the stream.
-    """
-
-    def __init__(self, ack: Callable[[int], None]) -> None:
-        # Not super().__init__: its queue would be made for every call, and never used.
-        self._ack = ack
-        self._data = bytearray()
-        self._owed_bytes = 0
-        self._ended = False
-        self._grew = asyncio.Event()
-
-    def add(self, data: bytes, ack_size: int) -> None:
-        self._data += data
-        self._owed_bytes += ack_size
-        self._grew.set()
-
-    def eof(self) -> None:
-        self._ended = True
-        self._grew.set()
-
-    async def read(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer when the stream has ended before."""
-        while len(self._data) < size and not self._ended:
-            self._settle()
-            self._grew.clear()
-            await self._grew.wait()
-        taken = bytes(self._data[:size])
-        del self._data[:size]
-        if not self._data:
-            self._settle()
-        return taken
-
-    def unacked_size(self) -> int:
-        """What is still owed to the peer's window; the caller pays it, once, when the stream is let go."""
-        owed, self._owed_bytes = self._owed_bytes, 0
-        return owed
-
-    def _settle(self) -> None:
-        self._ack(self.unacked_size())
-
-
-class Gate(asyncio.Event):
-    """An event whose waiters look again when they wake.
-
-    The streams that wait for a congested transport all wake at once, and the first to write may congest it
-    again.
-    """
-
-    async def wait(self) -> bool:  # type: ignore[override]  # asyncio's stub says Literal[True]
-        while not self.is_set():
-            await super().wait()
-        return True
-
-
-class Outlet(asyncio.Transport):
-    """A transport that gathers small writes, says its last words before it closes, and never hoards what is
-    unread."""
-
-    def __init__(self, transport: asyncio.Transport, limits: Limits) -> None:
-        super().__init__()
-        self._transport = transport
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._closing = False
-        self._cut: asyncio.TimerHandle | None = None
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return self._transport.get_extra_info(name, default)
-
-    def is_closing(self) -> bool:
-        return self._closing or self._transport.is_closing()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not data or self.is_closing():
-            return
-        if not self._pending:
-            self._loop.call_soon(self._flush)
-        self._pending.append(bytes(data))
-        self._pending_bytes += len(data)
-        if self._pending_bytes >= WRITE_NOW_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._pending or self._transport.is_closing():
-            return
-        self._transport.write(b"".join(self._pending))
-        self._pending.clear()
-        self._pending_bytes = 0
-        if self._transport.get_write_buffer_size() > self._limits.unread_max_bytes:
-            self.abort()
-
-    def close(self) -> None:
-        """Send what there is and the end of the stream, then wait a moment for the peer to hang up.
-
-        A socket closed with unread input is reset by the kernel, and the peer might never read our GOAWAY.
-        """
-        if self.is_closing():
-            return
-        self._flush()
-        self._closing = True
-        if self._transport.is_closing():
-            return
-        try:
-            self._transport.write_eof()
-        except OSError:  # the peer has hung up, and asyncio's transport hasn't noticed yet
-            self._transport.abort()
-        else:
-            self._cut = self._loop.call_later(self._limits.linger_s, self._transport.abort)
-
-    def abort(self) -> None:
-        self._closing = True
-        self._transport.abort()
-
-    def lost(self) -> None:
-        """The connection is gone: nothing is to be written or cut any more."""
-        self._closing = True
-        self._pending.clear()
-        if self._cut is not None:
-            self._cut.cancel()
 
 
 class RememberingLess(H2Connection):
@@ -410,7 +259,7 @@ class GuardedProtocol(H2Protocol):
     connection: GuardedConnection
     processor: GuardedEvents
 
-    def __init__(self, handler: AbstractHandler, limits: Limits, peers: "Crowd[GuardedProtocol]") -> None:
+    def __init__(self, handler: AbstractHandler, limits: Limits, peers: "set[GuardedProtocol]") -> None:
         # Headers are validated by the call; latin-1 because it decodes whatever bytes a peer puts there.
         h2_config = H2Configuration(
             client_side=False,
@@ -426,7 +275,9 @@ class GuardedProtocol(H2Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._peers.add(self)
-        self.outlet = Outlet(cast(asyncio.Transport, transport), self._limits)
+        self.outlet = Outlet(
+            cast(asyncio.Transport, transport), self._limits.unread_max_bytes, self._limits.linger_s
+        )
         self._h2 = self._open_h2()
         self.connection = GuardedConnection(self._h2, self.outlet, self.config, self._limits)
         self.connection.flush()
@@ -495,3 +346,4 @@ class GuardedProtocol(H2Protocol):
         self._peers.discard(self)
         self.outlet.lost()
         super().connection_lost(exc)
+        self.connection.resume_writing()  # those that wait with their last words shall wait no longer
