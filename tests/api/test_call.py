@@ -17,10 +17,12 @@ from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 
 from derny.api.call import SENTENCE_MAX_BYTES, STATUS_OF, shortened, status_of
+from derny.api.codec import GrpcCodec
 from derny.api.connection import FRAME_MAX_BYTES, MIB, Limits
 from derny.api.off_loop import INLINE_MAX_BYTES
 from derny.api.server import Server
 from derny.model import errors
+from derny.proto.peloton.api.v1alpha.peloton import Label
 from raw_http2 import Raw, serving_raw, still_serves
 
 pytestmark = pytest.mark.anyio
@@ -422,3 +424,29 @@ async def test_a_deadline_is_kept_while_a_large_message_is_read():
             assert not codec.may_go_on.is_set()
         finally:
             codec.may_go_on.set()
+
+
+class Keeper:
+    """Keeps every request that it is sent, which a handler should not do."""
+
+    def __init__(self):
+        self.kept = []
+
+    def __mapping__(self):
+        return {"/test.Keeper/Keep": Handler(self.keep, Cardinality.UNARY_UNARY, Label, Label)}
+
+    async def keep(self, stream):
+        self.kept.append(await stream.recv_message())
+        await stream.send_message(Label("kept", ""))
+
+
+async def test_a_large_request_is_taken_apart_once_its_handler_is_done_with_it():
+    """Dropped whole it would be freed in one go, on the loop; what a handler kept by mistake is empty."""
+    keeper = Keeper()
+    async with serving(keeper, codec=GrpcCodec()) as channel:
+        stub = UnaryUnaryMethod(channel, "/test.Keeper/Keep", Label, Label)
+        for size in (10, INLINE_MAX_BYTES + 1):
+            assert (await stub(Label("x" * size, ""))).key == "kept"
+    small, large = keeper.kept
+    assert small.key == "x" * 10
+    assert vars(large) == {}

@@ -23,7 +23,7 @@ from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Stream
 
 from derny.api.connection import GuardedConnection
-from derny.api.off_loop import off_loop
+from derny.api.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
 from derny.api.reflection import HEALTH, SHUTTING_DOWN
 from derny.model.errors import (
     Busy,
@@ -114,6 +114,12 @@ class CallStream(Stream[Any, Any]):
     """What a handler gets: grpclib's stream, with our limits on what comes in."""
 
     message_max_bytes: int
+    _large: list[object]
+
+    def limit_to(self, message_max_bytes: int) -> None:
+        """Before anything is received: how long a message may be."""
+        self.message_max_bytes = message_max_bytes
+        self._large = []
 
     @property
     def answered(self) -> bool:
@@ -153,7 +159,15 @@ class CallStream(Stream[Any, Any]):
             body = await self._stream.recv_data(size)
             if len(prefix) < 5 or len(body) < size:
                 raise Invalid(f"the request ends after {len(body)} of the {size} bytes of its message")
-            return await off_loop(size, self._codec.decode, body, self._recv_type)
+            message = await off_loop(size, self._codec.decode, body, self._recv_type)
+        if size > INLINE_MAX_BYTES:
+            self._large.append(message)
+        return message
+
+    async def let_go(self) -> None:
+        """Free what was large among the requests, now that the handler is done with it."""
+        while self._large:
+            await off_loop(INLINE_MAX_BYTES + 1, take_apart, self._large.pop())
 
     async def finish(self, status: Status, sentence: str | None, extra: Headers) -> None:
         """Send the trailers, unless the handler has, and end the stream."""
@@ -227,12 +241,13 @@ class Call:
             status_details_codec=None,
             dispatch=DISPATCH,
         )
-        stream.message_max_bytes = self._services.message_max_bytes
+        stream.limit_to(self._services.message_max_bytes)
         extra: Headers = []
         if (encoding := self._header.get("grpc-encoding", "identity")) != "identity":
             extra = [("grpc-accept-encoding", "identity")]
             handler = handler._replace(func=partial(self._unknown_encoding, encoding))
         await stream.finish(*await self._outcome(handler, stream), extra)
+        await stream.let_go()
 
     def _http_error(self) -> int | None:
         """What is wrong before gRPC begins, as an HTTP status (gRPC over HTTP2, "Requests")."""
