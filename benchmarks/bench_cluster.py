@@ -197,8 +197,8 @@ def main() -> None:
     """Print the table."""
     print(f"{os.cpu_count()} cores, durable journal in {tempfile.gettempdir()}")
     print(
-        f"{'pods':>9} {'hosts':>6} {'s':>7} {'pods/s':>9} {'GetPod p99':>10} {'max ms':>8} {'B/pod':>7} {'peak MiB':>9}"
-        f" {'restart s':>10}"
+        f"{'pods':>9} {'hosts':>6} {'s':>7} {'pods/s':>9} {'GetPod p99':>10} {'max ms':>8}"
+        f" {'B/pod':>7} {'peak MiB':>9} {'restart s':>10}"
     )
     for size in sys.argv[1:] or ("10000", "50000", "200000"):
         pods, _, hosts = size.partition("@")

@@ -1,6 +1,6 @@
 """The edge under raw HTTP/2: a client that sends what frames it is told to, lawful or not, and what it calls.
 
-For the tests of `api.connection`, `api.call` and `api.outlet`.
+For the tests of `edge.connection`, `edge.call` and `edge.outlet`.
 """
 
 import struct
@@ -14,9 +14,9 @@ import h2.events
 from grpclib.const import Cardinality, Handler, Status
 from hyperframe.frame import Frame
 
-from derny.api.call import RAW
-from derny.api.connection import Limits
-from derny.api.server import Server
+from derny.edge.call import RAW
+from derny.edge.connection import Limits
+from derny.edge.server import Server
 
 
 class Raw:

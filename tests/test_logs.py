@@ -22,7 +22,7 @@ def _log_as_it_was() -> Iterator[None]:
 
 def a_record(message: str, *values: object, error: Exception | None = None) -> logging.LogRecord:
     info = (type(error), error, None) if error is not None else None
-    record = logging.LogRecord("derny.api", logging.WARNING, "file.py", 1, message, values, info)
+    record = logging.LogRecord("derny.edge", logging.WARNING, "file.py", 1, message, values, info)
     record.created = 1_700_000_000.25
     return record
 
@@ -32,7 +32,7 @@ def test_a_line_of_json_has_when_how_bad_who_and_what() -> None:
     assert json.loads(line) == {
         "ts": "2023-11-14T22:13:20.250+00:00",
         "level": "warning",
-        "logger": "derny.api",
+        "logger": "derny.edge",
         "msg": "job x is late",
     }
 

@@ -24,12 +24,12 @@ from derny.agents.simulated import SimulatedAgents
 from derny.agents.task import Latencies
 from derny.api import admin, hosts, jobs, pods, pools, simulation, volumes, watch
 from derny.api.codec import GrpcCodec
-from derny.api.server import Server
 from derny.config import Settings
 from derny.core import commands
 from derny.core.audit import audit
 from derny.core.machine import Machine
 from derny.core.queries import all_hosts, all_pools
+from derny.edge.server import Server
 from derny.journal.store import Journal
 from derny.model.errors import Invalid
 from derny.model.ids import ROOT_POOL, PoolId

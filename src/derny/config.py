@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from derny.api import connection
+from derny.edge import connection
 from derny.model.periods import Limits, Periods
 from derny.topology import Fleet, Span
 

@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from derny.api import connection
 from derny.client import amounts
 from derny.client.yaml_tree import Item, SpecError, folded, read, suggestion
 from derny.core.commands import HostSeen
+from derny.edge import connection
 from derny.model.ids import HostName
 from derny.model.periods import Limits, Periods
 from derny.model.resources import MILLI, Resources, whole_units

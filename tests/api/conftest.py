@@ -15,7 +15,6 @@ from grpclib.exceptions import GRPCError
 from grpclib.testing import ChannelFor
 
 from derny.api.admin import AdminService
-from derny.api.call import status_of
 from derny.api.codec import GrpcCodec
 from derny.api.hosts import HostService
 from derny.api.jobs import JobService
@@ -27,6 +26,7 @@ from derny.api.watch import WatchService
 from derny.core.commands import Command, HostSeen, PodReport, ReportPods, SeeHosts
 from derny.core.effects import Effect, Kill, Launch
 from derny.core.machine import Machine
+from derny.edge.call import status_of
 from derny.journal.store import Journal
 from derny.model.errors import Refusal
 from derny.model.ids import HostName, PodId

@@ -1,5 +1,5 @@
-"""THE COUNTER. Thin translators between the wire and the machine, one file per service.
+"""THE COUNTER. Thin translators between the wire and the machine, one file per service; the codec.
 
 One rule: read through `core.queries`, write through `runtime`; never touch a record's fields from here on.
-May import everything below but `journal` and `agents`; the only room, with `client`, that sees `proto`.
+May import `edge`, `core`, `runtime`, `model` and `proto`.
 """

@@ -15,11 +15,11 @@ from typing import Final
 from derny.api import wire_in, wire_out
 from derny.api.codec import wire_bytes
 from derny.api.contract import Methods, without
-from derny.api.off_loop import off_loop
 from derny.api.reply import made
 from derny.core import queries
 from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet
+from derny.edge.off_loop import off_loop
 from derny.model.errors import Exists
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import betterproto2
 
 from derny.api.codec import encode
-from derny.api.off_loop import INLINE_MAX_BYTES, off_loop
+from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop
 
 M = TypeVar("M", bound=betterproto2.Message)
 

@@ -1,4 +1,4 @@
-"""CALLERS. What the command line and the harness use to talk to a daemon, and to read spec files.
+"""CALLERS. What the command line uses to read spec files and to talk to a daemon.
 
-One rule: nothing of the daemon is imported here but `proto` and the wire codec.
+One rule: nothing of the daemon is imported here but its messages, `proto`.
 """

@@ -2,7 +2,7 @@
 
 A refusal is raised by a decider before anything has changed, or by the counter while it reads a request. It
 carries one full sentence that names the field or id, the value, and what would be accepted. The one table
-that maps each class to a gRPC status is `api.call.STATUS_OF`. A broken promise (a failed assert, a
+that maps each class to a gRPC status is `edge.call.STATUS_OF`. A broken promise (a failed assert, a
 journal error) is never a refusal: it ends the process.
 """
 

@@ -2,7 +2,7 @@
 
 One rule: bytes are held flat and counted, and never more than the connection's limits allow: a reader's
 window grows only as it reads, and a peer that leaves too many replies unread is cut off. Nothing here knows
-of frames or calls. `api.connection` gives each stream an `Inbox`, and itself one `Outlet` and one `Gate`.
+of frames or calls. `edge.connection` gives each stream an `Inbox`, and itself one `Outlet` and one `Gate`.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """One gRPC call, from its headers to its trailers; the one place where a refusal becomes a status.
 
 One rule: every call ends with a status and a plain sentence; what the handlers raise never reaches a client
-as a traceback or as UNKNOWN. `api.server` makes a `Call` for each stream that a connection accepts and runs
+as a traceback or as UNKNOWN. `edge.server` makes a `Call` for each stream that a connection accepts and runs
 it; the handlers get its `CallStream`. Sources: gRPC over HTTP2 ("Requests", "Responses"), RFC 9113 §8.1.
 """
 
@@ -22,9 +22,9 @@ from grpclib.metadata import Deadline, decode_metadata, encode_grpc_message
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Stream
 
-from derny.api.connection import GuardedConnection
-from derny.api.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
-from derny.api.reflection import HEALTH, SHUTTING_DOWN
+from derny.edge.connection import GuardedConnection
+from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
+from derny.edge.reflection import HEALTH, SHUTTING_DOWN
 from derny.model.errors import (
     Busy,
     Exhausted,
@@ -38,7 +38,7 @@ from derny.model.errors import (
     WrongVersion,
 )
 
-logger = logging.getLogger("derny.api")
+logger = logging.getLogger("derny.edge")
 
 STATUS_OF: dict[type[Refusal], Status] = {
     Invalid: Status.INVALID_ARGUMENT,

@@ -12,8 +12,8 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from derny.api.connection import Limits
-from derny.api.server import Server
+from derny.edge.connection import Limits
+from derny.edge.server import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +146,7 @@ async def test_cancelling_the_owner_ends_everything_and_is_nobodys_failure(caplo
     channel.close()
     assert waiter.cancelled.is_set()
     assert asyncio.all_tasks() == before
-    assert not [record for record in caplog.records if record.name == "derny.api"]
+    assert not [record for record in caplog.records if record.name == "derny.edge"]
 
 
 async def test_the_port_that_is_taken_is_the_starters_error():

@@ -2,7 +2,7 @@
 
 One rule: these services parse their own messages (their message type is `bytes`), so that Google's protobuf
 and the descriptors are loaded by the first call that needs them and not by a daemon that is starting.
-`api.server` registers them beside the contract's services. Sources: grpc/reflection/v1/reflection.proto,
+`edge.server` registers them beside the contract's services. Sources: grpc/reflection/v1/reflection.proto,
 grpc/health/v1/health.proto.
 """
 

@@ -1,8 +1,8 @@
 """One HTTP/2 connection: grpclib's, with a limit on everything that a peer can make it hold or do.
 
 One rule: whatever a peer sends, a connection's memory is bounded by `Limits`, and a peer that goes beyond is
-told so (RFC 9113: RST_STREAM or GOAWAY) before the line is cut. Calls and statuses are `api.call`'s
-business; `api.server` makes one `GuardedProtocol` for each connection it accepts. grpclib brings the event
+told so (RFC 9113: RST_STREAM or GOAWAY) before the line is cut. Calls and statuses are `edge.call`'s
+business; `edge.server` makes one `GuardedProtocol` for each connection it accepts. grpclib brings the event
 processing and h2 the protocol; both are extended here in places that their public interface does not reach,
 so their versions are pinned and each place has a test.
 """
@@ -33,7 +33,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from derny.api.outlet import WRITE_NOW_BYTES, Gate, Inbox, Outlet
+from derny.edge.outlet import WRITE_NOW_BYTES, Gate, Inbox, Outlet
 from derny.model.errors import Exhausted
 
 KIB = 1024

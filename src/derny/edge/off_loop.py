@@ -1,7 +1,7 @@
 """Heavy translations of messages run in a worker thread, so that the loop goes on turning meanwhile.
 
 One rule: there is one such thread, whatever is asked of it. The interpreter runs one thread at a time anyway,
-so a second one would only double what the loop waits for its turn. `api.call` reads large requests with it;
+so a second one would only double what the loop waits for its turn. `edge.call` reads large requests with it;
 the services may use it where they turn a large message into something else. What runs there must not touch
 anything that belongs to the loop.
 """

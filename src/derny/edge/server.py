@@ -1,7 +1,7 @@
 """The gRPC server: accepts connections, starts the calls that they bring, and ends them all.
 
 One rule: every task belongs to the server's task group, which belongs to its starter's, so none is left when
-`close` returns. How a call ends is `api.call`'s business, what a connection may cost `api.connection`'s.
+`close` returns. How a call ends is `edge.call`'s business, what a connection may cost `edge.connection`'s.
 `app` is the caller.
 """
 
@@ -18,9 +18,9 @@ from grpclib.protocol import AbstractHandler
 from grpclib.protocol import Stream as H2Stream
 from h2.errors import ErrorCodes
 
-from derny.api.call import Call, Headers, Services
-from derny.api.connection import GuardedProtocol, Limits
-from derny.api.reflection import HEALTH, REFLECTION, SHUTTING_DOWN, Health, Reflection
+from derny.edge.call import Call, Headers, Services
+from derny.edge.connection import GuardedProtocol, Limits
+from derny.edge.reflection import HEALTH, REFLECTION, SHUTTING_DOWN, Health, Reflection
 
 Member = TypeVar("Member")
 

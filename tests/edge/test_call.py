@@ -16,11 +16,11 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 
-from derny.api.call import SENTENCE_MAX_BYTES, STATUS_OF, shortened, status_of
 from derny.api.codec import GrpcCodec
-from derny.api.connection import FRAME_MAX_BYTES, MIB, Limits
-from derny.api.off_loop import INLINE_MAX_BYTES
-from derny.api.server import Server
+from derny.edge.call import SENTENCE_MAX_BYTES, STATUS_OF, shortened, status_of
+from derny.edge.connection import FRAME_MAX_BYTES, MIB, Limits
+from derny.edge.off_loop import INLINE_MAX_BYTES
+from derny.edge.server import Server
 from derny.model import errors
 from derny.proto.peloton.api.v1alpha.peloton import Label
 from raw_http2 import Raw, serving_raw, still_serves
@@ -136,7 +136,7 @@ async def test_any_other_error_is_internal_with_a_reference_into_the_log(caplog)
         assert await call(channel, "Say", "still alive") == "still alive"
     assert error.status is Status.INTERNAL
     assert "secret" not in error.message
-    (record,) = (r for r in caplog.records if r.name == "derny.api")
+    (record,) = (r for r in caplog.records if r.name == "derny.edge")
     assert record.levelno == logging.ERROR
     assert record.exc_info[1] is echo.raises
     assert record.args[-1] in error.message

@@ -18,8 +18,8 @@ from grpclib.reflection.v1 import reflection_grpc, reflection_pb2
 from grpclib.reflection.v1alpha import reflection_grpc as alpha_grpc
 from grpclib.reflection.v1alpha import reflection_pb2 as alpha_pb2
 
-from derny.api.connection import Limits
-from derny.api.server import Server
+from derny.edge.connection import Limits
+from derny.edge.server import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -210,8 +210,8 @@ async def test_a_health_request_that_is_no_message_is_an_invalid_argument():
 
 def test_a_starting_daemon_does_not_load_protobuf():
     script = (
-        "import sys, derny.api.server as s; from derny.api.call import RAW; "
-        "from derny.api.connection import Limits; "
+        "import sys, derny.edge.server as s; from derny.edge.call import RAW; "
+        "from derny.edge.connection import Limits; "
         "s.Server([], RAW, Limits(), b''); "
         "assert 'google.protobuf' not in sys.modules"
     )

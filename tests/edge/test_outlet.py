@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from derny.api.outlet import Gate, Inbox, Outlet
+from derny.edge.outlet import Gate, Inbox, Outlet
 from raw_http2 import Raw, serving_raw
 
 pytestmark = pytest.mark.anyio

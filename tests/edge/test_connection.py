@@ -16,7 +16,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
 
-from derny.api.connection import FRAME_MAX_BYTES, MIB, Budget
+from derny.edge.connection import FRAME_MAX_BYTES, MIB, Budget
 from raw_http2 import Raw, connecting, serving_raw, still_serves
 
 pytestmark = pytest.mark.anyio
@@ -205,9 +205,9 @@ async def test_a_stream_that_is_not_read_waits_and_ends_with_its_connection():
 SERVER = """
 import anyio, sys
 from grpclib.const import Cardinality, Handler
-from derny.api.connection import Limits
-from derny.api.call import RAW
-from derny.api.server import Server
+from derny.edge.connection import Limits
+from derny.edge.call import RAW
+from derny.edge.server import Server
 
 class Raw:
     def __mapping__(self):

@@ -8,7 +8,7 @@ import weakref
 import anyio
 import pytest
 
-from derny.api.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
+from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
 from derny.proto.peloton.api.v1alpha.peloton import Label
 from derny.proto.peloton.api.v1alpha.pod import PodSpec
