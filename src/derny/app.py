@@ -70,14 +70,15 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """
     clock = clock or RealClock()
     journal = await Journal.open(settings.data_dir)
+    collecting = gc.isenabled()
+    # Collections that start by themselves would double the time of a replay, and stop a full heap for
+    # seconds.
+    gc.disable()
     try:
         seed = await _seed(journal, settings.seed)
         machine = Machine(settings.periods, settings.limits)
         agents = SimulatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
         loop = Loop(machine, journal, agents, clock, settings.limits)
-        # Collections that start by themselves would double the time of a replay, and stop a full heap for
-        # seconds.
-        gc.disable()
         turns = await loop.recover()
         _check(machine, turns, journal.recovered.damage)
         _settle_heap()
@@ -97,7 +98,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                     await loop.close()
                 tasks.cancel_scope.cancel()
     finally:
-        _unsettle_heap()
+        _unsettle_heap(collecting)
         with anyio.CancelScope(shield=True):
             await journal.close()
 
@@ -154,10 +155,11 @@ def _settle_heap() -> None:
     gc.freeze()
 
 
-def _unsettle_heap() -> None:
-    """A program that has had a daemon for a while goes on with a collector as it is used to."""
+def _unsettle_heap(collecting: bool) -> None:
+    """A program that has had a daemon for a while goes on with a collector as it was used to."""
     gc.unfreeze()
-    gc.enable()
+    if collecting:
+        gc.enable()
 
 
 async def _collect_garbage() -> None:

@@ -72,7 +72,7 @@ def test_a_step_that_is_not_due_sets_a_timer_for_the_moment_at_which_it_is() -> 
     state, pod = bench.machine.state, bench.pod()
     assert owed_to_pod(state, pod, 1059.0, Periods()) is None
     assert pod in list(state.timers)
-    assert owed_to_pod(state, pod, 1060.0, Periods()) is Step.GIVE_UP_LAUNCH
+    assert owed_to_pod(state, pod, 1060.0, Periods()) is Step.KILL
 
 
 def test_a_back_off_of_zero_restarts_at_once() -> None:

@@ -122,6 +122,7 @@ def test_groups_take_turns_at_placement() -> None:
         bench.create(a_job(40, template=template), job_id(number))
         assert bench.states(job_id(number)).count(S.PLACING) == 36
     bench.do(commands.SeeHosts([a_host(number) for number in range(4, 50)]))
+    bench.at += 1
     for _ in range(3):
         bench.advance(10)
     assert [bench.states(job_id(number)).count(S.PLACING) for number in range(3)] == [26, 26, 26]
@@ -149,7 +150,7 @@ def test_a_timer_is_set_for_what_was_placed_last() -> None:
         _events, more = bench.advance()
         assert more
     bench.settle()
-    assert events.PodsLaunchTimedOut(job_id(2), [0]) in bench.live(61)
+    assert events.PodsKillRequested(job_id(2), [0]) in bench.live(61)
 
 
 def test_next_wake_is_the_earliest_moment_at_which_time_alone_owes_a_step() -> None:

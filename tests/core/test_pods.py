@@ -273,19 +273,52 @@ def test_a_stopped_pod_waits_for_no_back_off_until_it_is_started_again() -> None
 
 
 @pytest.mark.parametrize("reached", [None, T.STARTING])
-def test_a_run_that_no_agent_confirms_is_given_up_killed_and_begun_anew(reached: TaskState | None) -> None:
+def test_a_run_that_no_agent_confirms_is_killed_and_begun_anew(reached: TaskState | None) -> None:
+    """Its host stays taken until the agent has answered: what may still run there must not run twice."""
     bench = Bench(periods=Periods(launch_timeout_s=60, start_timeout_s=50))
     bench.create(a_job())
     if reached is not None:
         bench.report(reached, 0)
     wait = 60 if reached is None else 50
     assert not of_pods(bench.after(wait - 1))
-    happened = bench.after(1)
-    assert happened[0] == events.PodsLaunchTimedOut(JOB, [0])
+    assert bench.after(1)[0] == events.PodsKillRequested(JOB, [0])
+    kill = bench.effects[-1]
+    assert isinstance(kill, Kill)
+    assert (kill.pod, kill.host) == (f"{JOB}-0-1", "host-0")
+    assert (bench.pod().run, bench.pod().state, bench.pod().host) == (1, S.KILLING, "host-0")
+    bench.report(T.KILLED, 0)
     assert (bench.pod().run, bench.pod().state, bench.pod().failures) == (2, S.LAUNCHED, 0)
-    kill, launch = bench.effects[-2:]
-    assert isinstance(kill, Kill) and isinstance(launch, Launch)
-    assert (kill.pod, kill.host, launch.pod) == (f"{JOB}-0-1", "host-0", f"{JOB}-0-2")
+
+
+def test_a_run_that_is_lost_before_it_ran_waits_a_moment_before_the_next() -> None:
+    """Where an agent refuses what we place, trying again at once would go on without end."""
+    bench = Bench(periods=Periods(placing_retry_s=2))
+    bench.create(a_job())
+    assert not [event for event in bench.report(T.LOST, 0) if isinstance(event, events.PodsRestarted)]
+    assert bench.pod().message != THROTTLED
+    assert not of_pods(bench.after(1.9))
+    bench.after(0.2)
+    assert (bench.pod().run, bench.pod().state) == (2, S.LAUNCHED)
+
+
+def test_a_pod_that_is_started_again_before_its_kill_was_sent_has_no_reason_to_end() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.do(commands.StopJob(JOB, bench.version()))
+    job = bench.job()
+    bench.machine.replay(bench.at, [events.PodsGoalSet(JOB, 0, 1, S.KILLED)])
+    assert bench.pod().termination is not None
+    bench.machine.replay(bench.at, [events.PodsGoalSet(JOB, 0, 1, S.RUNNING)])
+    assert (bench.pod().state, bench.pod().termination, job.id) == (S.RUNNING, None, JOB)
+
+
+def test_a_run_that_fails_while_it_is_killed_has_not_failed() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.stop()
+    bench.start()
+    bench.report(T.FAILED, 0, code=143)
+    assert (bench.pod().failures, bench.pod().run) == (0, 2)
 
 
 def test_a_pod_that_runs_in_time_is_left_alone() -> None:
@@ -319,8 +352,8 @@ def test_a_placing_pod_keeps_its_share_while_nobody_waits() -> None:
 # No host
 
 
-def test_a_pod_without_a_host_says_why_and_is_placed_as_soon_as_there_is_one() -> None:
-    bench = Bench(hosts=2, cpu=8)
+def test_a_pod_without_a_host_says_why_and_is_placed_when_it_looks_again() -> None:
+    bench = Bench(hosts=2, cpu=8, periods=Periods(placing_retry_s=5))
     bench.create(a_job(2, template=a_template(cpu=6)), job_id(1))
     bench.report(T.RUNNING, 0, 1, job=job_id(1))
     bench.create(a_job(1, template=a_template(cpu=4)), job_id(2))
@@ -328,8 +361,32 @@ def test_a_pod_without_a_host_says_why_and_is_placed_as_soon_as_there_is_one() -
     assert pod.state is S.PLACING
     assert "insufficient_offer_resources" in pod.message
     bench.do(commands.SeeHosts([a_host(7)]))
-    bench.settle()
+    assert not of_pods(bench.settle())
+    assert bench.machine.next_wake == bench.at + 5
+    bench.after(5)
     assert (pod.state, pod.host, pod.message) == (S.LAUNCHED, "host-7", "")
+
+
+def test_a_pod_that_has_not_looked_yet_looks_at_once_however_long_others_wait() -> None:
+    bench = Bench(hosts=2, cpu=8)
+    bench.create(a_job(template=a_template(cpu=9)), job_id(1))
+    bench.create(a_job(template=a_template(cpu=2)), job_id(2))
+    assert (bench.states(job_id(1)), bench.states(job_id(2))) == ([S.PLACING], [S.LAUNCHED])
+
+
+def test_jobs_that_ask_alike_share_one_look_in_vain_and_its_reason() -> None:
+    """It is forgotten as soon as room may have grown."""
+    bench = Bench(hosts=3, cpu=8)
+    for number in range(3):
+        bench.create(a_job(template=a_template(cpu=5)), job_id(number))
+    for number in (3, 4):
+        bench.create(a_job(template=a_template(cpu=4)), job_id(number))
+    waiting = [bench.pod(job=job_id(number)) for number in (3, 4)]
+    assert [pod.state for pod in waiting] == [S.PLACING] * 2
+    assert waiting[0].message == waiting[1].message != ""
+    bench.do(commands.SeeHosts([a_host(7)]))
+    bench.after(1)
+    assert [pod.host for pod in waiting] == ["host-7"] * 2
 
 
 # Kills
@@ -399,6 +456,7 @@ def test_ready_pods_are_killed_by_our_word_alone() -> None:
     seen = []
     for number in range(20, 28):
         bench.do(commands.SeeHosts([a_host(number)]))
+        bench.at += 1
         bench.advance(1)
         seen += bench.states()
         if seen == [S.READY]:

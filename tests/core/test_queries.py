@@ -158,6 +158,7 @@ def test_previous_runs_are_told_by_their_ends_newest_first() -> None:
     bench.running(a_job())
     for _ in range(3):
         bench.report(T.LOST, 0)
+        bench.after(1)
     state = bench.machine.state
     runs = queries.previous_runs(state, JOB, 0, None)
     assert [(run.entry.run, run.entry.state) for run in runs] == [(3, S.LOST), (2, S.LOST), (1, S.LOST)]

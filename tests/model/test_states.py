@@ -13,7 +13,6 @@ from derny.model.states import (
     POD_ON_HOST,
     POD_STATE_OF_TASK,
     POD_TERMINAL,
-    POD_WAITING,
     PodState,
     TaskState,
 )
@@ -86,7 +85,8 @@ def test_from_everywhere_a_pod_can_come_to_an_end() -> None:
 
 
 def test_a_pod_waits_or_is_on_a_host_or_has_ended() -> None:
-    assert set(POD_MOVES) == POD_WAITING | POD_ON_HOST | ENDS
-    assert not POD_WAITING & POD_ON_HOST
+    waiting = {S.INITIALIZED, S.PENDING, S.READY, S.PLACING}
+    assert set(POD_MOVES) == waiting | POD_ON_HOST | ENDS
+    assert not waiting & POD_ON_HOST
     assert POD_ON_HOST < POD_ADMITTED
     assert {S.READY, S.PLACING} == POD_ADMITTED - POD_ON_HOST

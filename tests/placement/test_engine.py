@@ -321,3 +321,28 @@ def test_the_largest_amounts_do_not_overflow() -> None:
     placement = place(table, Resources(*[1] * 5), (), 10_000, rules=SPREAD)
     assert Counter(Counter(placement.rows).values()) == {33: 200, 34: 100}
     assert place(table, Resources(*[HUGE] * 5), (), 301).unplaced == 1
+
+
+@pytest.mark.parametrize(
+    ("static", "dynamic_count", "expected"),
+    [
+        ((), 2, True),
+        ((), 3, False),
+        ((31002,), 1, True),
+        ((31002,), 2, False),  # the static number takes one of the two that are left
+        ((31001,), 0, False),
+        ((80,), 2, True),
+        ((443,), 0, False),
+    ],
+)
+def test_static_ports_of_the_range_count_against_the_dynamic_ones(
+    static: tuple[int, ...], dynamic_count: int, expected: bool
+) -> None:
+    table = HostTable()
+    row = table.add(HostName("host"), Resources(cpu=1000), (31000, 31003))
+    table.debit(row, NOTHING, (31000, 31001, 443))
+    asked = (
+        *(PortRequest(f"s{n}", n) for n in static),
+        *(PortRequest(f"d{n}") for n in range(dynamic_count)),
+    )
+    assert bool(place(table, Resources(cpu=1), asked, 1).rows) is expected

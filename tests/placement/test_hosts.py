@@ -117,27 +117,30 @@ def test_an_empty_port_range_has_no_ports() -> None:
     ports = Ports(31000, 30999)
     assert ports.free_count == 0
     assert ports.lowest(0) == []
-    assert not ports.has_room((), 1)
 
 
-@pytest.mark.parametrize(
-    ("static", "dynamic_count", "expected"),
-    [
-        ((), 2, True),
-        ((), 3, False),
-        ((31002,), 1, True),
-        ((31002,), 2, False),  # the static number takes one of the two that are left
-        ((31001,), 0, False),
-        ((80,), 2, True),
-        ((443,), 0, False),
-    ],
-)
-def test_static_ports_of_the_range_count_against_the_dynamic_ones(
-    static: tuple[int, ...], dynamic_count: int, expected: bool
-) -> None:
-    ports = Ports(31000, 31003)
-    ports.take([31000, 31001, 443])
-    assert ports.has_room(static, dynamic_count) is expected
+def test_which_hosts_have_a_port_taken_is_kept_up_in_and_out_of_the_range() -> None:
+    table = a_table(SHAPE, SHAPE)
+    assert table.taken(31005)[:2].tolist() == table.taken(80)[:2].tolist() == [False, False]
+    table.debit(1, NOTHING, (31005, 80))
+    assert table.taken(31005)[:2].tolist() == table.taken(80)[:2].tolist() == [False, True]
+    assert table.taken(31006)[:2].tolist() == [False, False]
+    table.credit(1, NOTHING, (31005,))
+    assert table.taken(31005)[:2].tolist() == [False, False]
+    assert table.taken(80)[:2].tolist() == [False, True]
+
+
+def test_which_hosts_have_a_port_taken_survives_more_hosts_and_new_ranges() -> None:
+    table = a_table(SHAPE)
+    table.debit(0, NOTHING, (31005,))
+    assert table.taken(31005)[:1].tolist() == [True]
+    for number in range(1, 200):
+        table.add(HostName(f"more-{number}"), SHAPE, (40000, 40010))
+    assert table.taken(31005)[:200].tolist() == [True] + [False] * 199
+    assert table.in_range(31005).tolist() == [True] + [False] * 199
+    table.add(table.name_of[0], SHAPE, (50000, 50010))
+    assert table.in_range(31005).tolist() == [False] * 200
+    assert table.taken(31005)[0]
 
 
 def test_total_capacity_is_that_of_placeable_hosts() -> None:

@@ -58,10 +58,6 @@ class PoolTree:
             yield found
             waiting.extend(reversed(found.children))
 
-    def leaves(self) -> Iterator[Pool]:
-        """Pools without children, in the order of `walk`; the root takes no jobs even when it is alone."""
-        return (pool for pool in self.walk() if not pool.children and pool.id != ROOT_POOL)
-
     def path(self, pool: Pool) -> str:
         """The absolute path: names from below the root joined by slashes; the root is `/`."""
         names = [found.spec.name for found in self.up(pool) if found.id != ROOT_POOL]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from derny.core.events import Event, OrphansFound, PodsKillRequested, PodsLaunchTimedOut, PodsPlaced
+from derny.core.events import Event, OrphansFound, PodsKillRequested, PodsPlaced
 from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
@@ -92,7 +92,7 @@ def _of_placed(state: State, event: PodsPlaced, at: float) -> list[Effect]:
     ]
 
 
-def _of_pods_to_kill(state: State, event: PodsKillRequested | PodsLaunchTimedOut, at: float) -> list[Effect]:
+def _of_pods_to_kill(state: State, event: PodsKillRequested, at: float) -> list[Effect]:
     pods = state.jobs[event.job].pods
     return [_kill(pods[instance], at) for instance in event.instances]
 
@@ -104,6 +104,5 @@ def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
 _EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {
     PodsPlaced: _of_placed,
     PodsKillRequested: _of_pods_to_kill,
-    PodsLaunchTimedOut: _of_pods_to_kill,
     OrphansFound: _of_orphans,
 }

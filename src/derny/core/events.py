@@ -152,14 +152,6 @@ class PodsKilled(_Event, frozen=True, gc=False, tag=True):
     message: str
 
 
-class PodsLaunchTimedOut(_Event, frozen=True, gc=False, tag=True):
-    """No agent has said that these pods run. The run is given up as lost, and killed in case it lives after
-    all."""
-
-    job: JobId
-    instances: list[int]
-
-
 class OrphansFound(_Event, frozen=True, gc=False, tag=True):
     """Agents run what nobody wants: runs that are not the current ones, pods or jobs that are gone."""
 
@@ -187,6 +179,5 @@ Event = (
     | PodsRestarted
     | PodsKillRequested
     | PodsKilled
-    | PodsLaunchTimedOut
     | OrphansFound
 )

@@ -16,6 +16,9 @@ from derny.model.periods import Periods
 from derny.model.records import Job, Pod
 from derny.model.states import JobState, PodState
 
+LOOK_AGAIN_S = 600.0
+"""No timer is set further ahead, so that one of a pod that is long gone does not keep it for hours."""
+
 
 class Step(Enum):
     """What can be owed to a pod."""
@@ -25,7 +28,6 @@ class Step(Enum):
     KILL = auto()
     KILL_WAITING = auto()
     REQUEUE = auto()
-    GIVE_UP_LAUNCH = auto()
 
 
 def _at_once(pod: Pod, periods: Periods) -> float:
@@ -33,9 +35,13 @@ def _at_once(pod: Pod, periods: Periods) -> float:
 
 
 def _backoff_s(pod: Pod, periods: Periods) -> float:
-    """min(first · 2^(failures-1), max); nothing after an end that was no failure."""
+    """min(first · 2^(failures-1), max); at once for a pod that has never failed.
+
+    A run that was lost before it ran waits as long as a search for a host does: where the agents and we
+    disagree about a host, trying again at once would go on without end.
+    """
     if not pod.failures:
-        return 0.0
+        return periods.placing_retry_s if pod.state is PodState.LOST and not pod.started_at else 0.0
     # The exponent is bounded so that no count of failures overflows.
     doubled = periods.restart_backoff_first_s * 2.0 ** min(pod.failures - 1, 64)
     return min(doubled, periods.restart_backoff_max_s)
@@ -65,15 +71,16 @@ _ENDS = (PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED)
 OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
     **{(end, _RUN): (Step.RESTART, _backoff_s) for end in _ENDS},
     (PodState.PLACING, _RUN): (Step.REQUEUE, _placing_timeout_s),
-    (PodState.LAUNCHED, _RUN): (Step.GIVE_UP_LAUNCH, _launch_timeout_s),
-    (PodState.STARTING, _RUN): (Step.GIVE_UP_LAUNCH, _start_timeout_s),
+    # A launch that nothing is heard of is killed. Its host stays taken until the agent has answered, or the
+    # master in its place: what may still run there must not be run twice, nor its resources be given away.
+    (PodState.LAUNCHED, _RUN): (Step.KILL, _launch_timeout_s),
+    (PodState.STARTING, _RUN): (Step.KILL, _start_timeout_s),
     # Started again while it is being killed: the end of this run comes first.
     (PodState.KILLING, _RUN): (Step.KILL, _kill_timeout_s),
     **{
         (actual, goal): row
         for goal in (PodState.KILLED, PodState.DELETED)
         for actual, row in {
-            PodState.INITIALIZED: (Step.KILL_WAITING, _at_once),
             PodState.PENDING: (Step.KILL_WAITING, _at_once),
             PodState.READY: (Step.KILL_WAITING, _at_once),
             PodState.PLACING: (Step.KILL_WAITING, _at_once),
@@ -94,9 +101,10 @@ def owed_to_pod(state: State, pod: Pod, at: float, periods: Periods) -> Step | N
     step, delay_s = row
     due = pod.changed_at + delay_s(pod, periods)
     if due > at:
-        state.timers.add(due, pod)
-        return Step.THROTTLE if step is Step.RESTART and pod.message != THROTTLED else None
-    if step is Step.REQUEUE and not state.tree.pools[state.jobs[pod.job].spec.pool].queue:
+        state.timers.add(min(due, at + LOOK_AGAIN_S), pod)
+        throttled = step is Step.RESTART and pod.failures > 0
+        return Step.THROTTLE if throttled and pod.message != THROTTLED else None
+    if step is Step.REQUEUE and not state.tree.waiting:
         # Nobody waits for the share that this pod would give back: it may as well keep it.
         state.timers.add(at + periods.placing_timeout_s, pod)
         return None

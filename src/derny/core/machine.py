@@ -25,6 +25,8 @@ from derny.core.state import Group, State
 from derny.model.ids import JobId
 from derny.model.periods import Limits, Periods
 from derny.model.records import Pod
+from derny.model.resources import Resources
+from derny.model.specs import PortRequest
 from derny.placement import engine
 
 Decider = Callable[[State, Any, float], list[Any]]
@@ -50,7 +52,6 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsRestarted: pods.apply_restarted,
     events.PodsKillRequested: pods.apply_kill_requested,
     events.PodsKilled: pods.apply_killed,
-    events.PodsLaunchTimedOut: pods.apply_launch_timed_out,
     events.OrphansFound: pods.apply_orphans_found,
 }
 
@@ -60,11 +61,12 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
     Step.KILL: events.PodsKillRequested,
     Step.KILL_WAITING: lambda job, instances: events.PodsKilled(job, instances, "Non-running pod killed"),
     Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
-    Step.GIVE_UP_LAUNCH: events.PodsLaunchTimedOut,
 }
 
+LOOK_COST = 4
+"""What a look for hosts counts against a turn's budget, in entities, besides the pods that it places."""
 BARREN_COST = 10
-"""What a look over all hosts that finds none counts against a turn's budget, in entities."""
+"""What a look over all hosts counts that finds none."""
 
 
 class Machine:
@@ -75,6 +77,9 @@ class Machine:
         self._periods = periods
         self._limits = limits
         self._effects: list[Effect] = []
+        self._barren: dict[tuple[Resources, tuple[PortRequest, ...]], str] = {}
+        self._barren_at = -1
+        self._retry_at: float | None = None
         self.deciders: dict[type[Command], Decider] = {
             commands.CreatePool: partial(pools.decide_create, limits=limits),
             commands.CreateJob: partial(jobs.decide_create, limits=limits),
@@ -129,7 +134,8 @@ class Machine:
     @property
     def next_wake(self) -> float | None:
         """When time alone will owe a step; None when only a command can."""
-        return self.state.timers.next_due
+        wakes = [wake for wake in (self.state.timers.next_due, self._retry_at) if wake is not None]
+        return min(wakes, default=None)
 
     def _apply(self, event: Event, at: float) -> None:
         # Effects are read off first: an applier may forget the host or the run that they speak of.
@@ -190,34 +196,53 @@ class Machine:
             if budget <= 0:
                 return True
             group = groups[key]
-            if group.stuck_at != self.state.table.version:
+            if self._is_worth_a_look(group, at):
                 budget -= self._place_group(key[0], group, at, budget, done)
             if group.fresh and group.stuck_at == self.state.table.version:
                 budget -= self._tell_unplaced(key[0], group, at, budget, done)
             if key in groups:
                 groups.move_to_end(key)
-        return any(self._owes_placement(group) for group in groups.values())
+        stuck = self.state.table.version
+        waiting = [group.retry_at for group in groups.values() if group.stuck_at != stuck and group.tried]
+        self._retry_at = min(waiting, default=None)
+        return any(group.fresh or self._is_worth_a_look(group, at) for group in groups.values())
 
-    def _owes_placement(self, group: Group) -> bool:
-        return bool(group.fresh) or group.stuck_at != self.state.table.version
+    def _is_worth_a_look(self, group: Group, at: float) -> bool:
+        """Whether room may have grown since nobody found any; for pods that have looked before, not at
+        once."""
+        return group.stuck_at != self.state.table.version and bool(group.fresh or at >= group.retry_at)
 
     def _place_group(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
         """Place what finds room, longest waiting first; returns the cost."""
-        state = self.state
+        state, template = self.state, group.template
+        barren = self._barren_looks()
+        asked = (template.demand, template.ports)
+        if asked in barren:
+            self._is_stuck(group, barren[asked], at)
+            return 1
         waiting: list[Pod] = [*islice(group.tried, budget)]
         waiting += islice(group.fresh, budget - len(waiting))
-        placed = engine.place(
-            state.table, group.template.demand, group.template.ports, len(waiting), state.cursor
-        )
+        placed = engine.place(state.table, template.demand, template.ports, len(waiting), state.cursor)
         state.cursor = placed.cursor
         if placed.rows:
             instances = [pod.instance for pod in waiting[: len(placed.rows)]]
             self._take(events.PodsPlaced(job, instances, placed.rows, placed.ports), at, done)
         if not placed.unplaced:
-            return len(waiting)
-        group.stuck_at = state.table.version
-        group.reason = placed.pending_reason()
+            return len(waiting) + LOOK_COST
+        barren[asked] = placed.pending_reason()
+        self._is_stuck(group, barren[asked], at)
         return len(placed.rows) + BARREN_COST
+
+    def _barren_looks(self) -> dict[tuple[Resources, tuple[PortRequest, ...]], str]:
+        """What no host has room for, and why; forgotten as soon as room may have grown."""
+        if self._barren_at != self.state.table.version:
+            self._barren_at, self._barren = self.state.table.version, {}
+        return self._barren
+
+    def _is_stuck(self, group: Group, reason: str, at: float) -> None:
+        group.stuck_at = self.state.table.version
+        group.reason = reason
+        group.retry_at = at + self._periods.placing_retry_s
 
     def _tell_unplaced(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
         """Pods that no host has room for stand PLACING, with the reason."""

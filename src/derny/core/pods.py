@@ -24,7 +24,6 @@ from derny.core.events import (
     PodsGoalSet,
     PodsKilled,
     PodsKillRequested,
-    PodsLaunchTimedOut,
     PodsPlaced,
     PodsRemoved,
     PodsReported,
@@ -135,11 +134,12 @@ def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
         if pod.goal is event.goal:
             continue
         pod.goal = event.goal
-        if event.goal is not PodState.RUNNING:
-            if pod.message == THROTTLED:
-                pod.message = ""
-            if pod.state not in POD_TERMINAL:
-                pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST)
+        stopped = event.goal is not PodState.RUNNING
+        if stopped and pod.message == THROTTLED:
+            pod.message = ""
+        # A kill that has been asked for can't be taken back, so its reason stands.
+        if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
+            pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST) if stopped else None
         state.record(pod, at)
     job.goals_set = event.end
     state.touch(job, at)
@@ -271,13 +271,6 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
     state.touch(job, at)
 
 
-def apply_launch_timed_out(state: State, event: PodsLaunchTimedOut, at: float) -> None:
-    message = "The agent did not say in time that the pod runs"
-    apply_reported(
-        state, PodsReported(event.job, PodState.LOST, event.instances, message, "REASON_LAUNCH_TIMEOUT"), at
-    )
-
-
 def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
     """Nothing of ours changes: the event is there for its effect."""
 
@@ -315,10 +308,8 @@ def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: f
 def _is_failure(pod: Pod, end: PodState) -> bool:
     """Whether a run that ended so should have gone on. What we asked to be killed did not fail, nor did
     what was lost (behaviour, jobs §7.5; there our own kills count too, which only lengthens back-offs)."""
-    if pod.config != pod.desired_config:
+    if pod.config != pod.desired_config or pod.state is PodState.KILLING:
         return False
     if end is PodState.FAILED:
         return True
-    return end in (PodState.SUCCEEDED, PodState.KILLED) and (
-        pod.goal is PodState.RUNNING and pod.state is not PodState.KILLING
-    )
+    return end in (PodState.SUCCEEDED, PodState.KILLED) and pod.goal is PodState.RUNNING

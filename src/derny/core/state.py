@@ -23,7 +23,10 @@ GroupKey = tuple[JobId, int]
 
 AT_REST = frozenset(
     {
+        # Nobody ever sees a pod that is INITIALIZED: it is queued by the same event.
         (PodState.INITIALIZED, PodState.RUNNING),
+        (PodState.INITIALIZED, PodState.KILLED),
+        (PodState.INITIALIZED, PodState.DELETED),
         (PodState.PENDING, PodState.RUNNING),
         (PodState.READY, PodState.RUNNING),
         (PodState.RUNNING, PodState.RUNNING),
@@ -46,6 +49,8 @@ class Group(msgspec.Struct, eq=False):
     tried: OrderedDict[Pod, None]
     stuck_at: int = -1
     """Version of the host table at which no host had room; -1 when there may be some."""
+    retry_at: float = 0.0
+    """When the `tried` pods may look for a host again, if room has grown."""
     reason: str = ""
 
 

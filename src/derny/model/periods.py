@@ -56,9 +56,11 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     launching_timeout_s: Period = 30
     """LAUNCHING for so long, the pod is READY to be placed again (base 20 min)."""
     launch_timeout_s: Period = 60
-    """LAUNCHED for so long without a word of the agent: the run is killed, a new one made (base 180 min)."""
+    """LAUNCHED for so long without a word of the agent: the run is killed, then a new one made (base 180
+    min)."""
     start_timeout_s: Period = 60
-    """STARTING for so long, of batch pods: as the launch time-out (base 180 min)."""
+    """STARTING for so long: as the launch time-out (base 180 min; there of batch pods alone, so that a
+    service pod may hang for ever)."""
 
     # A pod on its way out.
     preempting_timeout_s: Period = 20

@@ -113,10 +113,6 @@ POD_STATE_OF_TASK: Final[dict[TaskState, PodState]] = {
 POD_TERMINAL: Final = frozenset(
     {PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED, PodState.DELETED}
 )
-JOB_TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.KILLED, JobState.DELETED})
-
-POD_WAITING: Final = frozenset({PodState.INITIALIZED, PodState.PENDING, PodState.READY, PodState.PLACING})
-"""No agent knows the pod yet: a kill needs nobody's answer."""
 
 POD_ADMITTED: Final = frozenset(
     {

@@ -169,10 +169,20 @@ def _room(table: HostTable, group: _Group, low: int, high: int) -> NDArray[np.in
 
 def _limit_to_static_ports(table: HostTable, group: _Group, low: int, fit: NDArray[np.int64]) -> None:
     """Lowers `fit` to one pod per host, and to none where a number is taken or the pod asks for one twice."""
+    rows = slice(low, low + fit.size)
     np.minimum(fit, len(set(group.static)) == len(group.static), out=fit)
-    for offset in np.flatnonzero(fit).tolist():
-        if not table.ports[low + offset].has_room(group.static, group.dynamic_count):
-            fit[offset] = 0
+    for number in group.static:
+        fit[table.taken(number)[rows]] = 0
+    if group.dynamic_count:
+        fit[table.free_port_counts[rows] - _in_range(table, group)[rows] < group.dynamic_count] = 0
+
+
+def _in_range(table: HostTable, group: _Group) -> NDArray[np.int64]:
+    """How many of the group's static ports each host counts among those to pick from; shape (hosts,)."""
+    inside = np.zeros(len(table), np.int64)
+    for number in group.static:
+        inside += table.in_range(number)
+    return inside
 
 
 def _chosen(
@@ -285,7 +295,9 @@ def _shortfall(table: HostTable, group: _Group, fit: NDArray[np.int64]) -> tuple
     if not usable.any():
         return NOTHING, 0
     needs = [*group.demand, group.dynamic_count]
-    frees = [*table.free_units[:, : fit.size], table.free_port_counts[: fit.size]]
+    # The group's pods also take their static ports out of the range.
+    left_ports = table.free_port_counts[: fit.size] - fit * _in_range(table, group)[: fit.size]
+    frees = [*table.free_units[:, : fit.size], left_ports]
     worst = np.where(usable, 0.0, np.inf)
     for need, free in zip(needs, frees, strict=True):
         if need:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from derny.model.ids import HostName
 from derny.model.resources import NOTHING, Resources
 
+_TAKEN_MAX: Final = 1000
+"""Static ports that are kept count of: a byte each for every host."""
+
 KIND_COUNT: Final = len(Resources._fields)
 
 Rows = Sequence[int] | NDArray[np.int64]
@@ -72,11 +75,6 @@ class Ports:
             else:
                 self.outside -= {number}
 
-    def has_room(self, static: Sequence[int], dynamic_count: int) -> bool:
-        """Whether one pod gets all of its static numbers and `dynamic_count` more from the range."""
-        inside = sum(map(self.holds, static))
-        return self.free_count - inside >= dynamic_count and all(map(self.is_free, static))
-
     def lowest(self, count: int, besides: Sequence[int] = ()) -> list[int]:
         """The `count` lowest free ports of the range but for `besides`, ascending. They must exist."""
         free = ((1 << (self.last - self.first + 1)) - 1) & ~self.taken
@@ -106,8 +104,9 @@ class HostTable:
 
     The arrays are longer than the table: only the first `len(table)` entries mean something. `free_units`,
     `capacity_units`: int64, shape (5, allocated), thousandths. `placeable`: bool, shape (allocated,).
-    `free_port_counts`: int64, shape (allocated,). `ports`, `labels`: one item per host. `version` grows
-    whenever room may have grown, so that "no host" can be remembered until it does.
+    `free_port_counts`: int64, shape (allocated,). `port_ranges`: int64, shape (2, allocated), inclusive
+    ends. `ports`, `labels`: one item per host. `version` grows whenever room may have grown, so that "no
+    host" can be remembered until it does.
     """
 
     def __init__(self, allocated: int = 64) -> None:
@@ -118,6 +117,8 @@ class HostTable:
         self.capacity_units = np.zeros((KIND_COUNT, allocated), np.int64)
         self.free_units = np.zeros((KIND_COUNT, allocated), np.int64)
         self.free_port_counts = np.zeros(allocated, np.int64)
+        self.port_ranges = np.zeros((2, allocated), np.int64)
+        self._taken: dict[int, NDArray[np.bool_]] = {}
         self.placeable = np.zeros(allocated, np.bool_)
         self.version = 0
         self._total: Resources | None = NOTHING
@@ -158,6 +159,7 @@ class HostTable:
             self.capacity_units = np.pad(self.capacity_units, wider)
             self.free_units = np.pad(self.free_units, wider)
             self.free_port_counts = np.pad(self.free_port_counts, (0, more))
+            self.port_ranges = np.pad(self.port_ranges, wider)
             self.placeable = np.pad(self.placeable, (0, more))
         self.row_of[name] = row
         self.name_of.append(name)
@@ -170,8 +172,28 @@ class HostTable:
         used = self.ports[row].used()
         renewed = Ports(*ports)
         renewed.take(used)
+        self.port_ranges[:, row] = ports
+        self._taken.clear()
         self.ports[row] = renewed
         self.free_port_counts[row] = renewed.free_count
+
+    def taken(self, number: int) -> NDArray[np.bool_]:
+        """On which hosts somebody has this port; shape (allocated,).
+
+        Asked for a static port, which is seldom; counted once, and kept up from then on.
+        """
+        column = self._taken.get(number)
+        if column is None:
+            if len(self._taken) >= _TAKEN_MAX:
+                self._taken.clear()
+            column = self._taken[number] = np.zeros(self.placeable.size, np.bool_)
+            column[: len(self)] = [not ports.is_free(number) for ports in self.ports]
+        return column
+
+    def in_range(self, number: int) -> NDArray[np.bool_]:
+        """On which hosts this port is one of those to pick from; shape (hosts,)."""
+        first, last = self.port_ranges[0, : len(self)], self.port_ranges[1, : len(self)]
+        return (first <= number) & (number <= last)
 
     def set_placeable(self, row: int, placeable: bool) -> None:
         """Whether pods may be placed on the host: it is up, neither lost nor draining."""
@@ -234,11 +256,18 @@ class HostTable:
 
     def _take_ports(self, row: int, numbers: Sequence[int]) -> None:
         self.ports[row].take(numbers)
+        self._note_taken(row, numbers, True)
         self.free_port_counts[row] = self.ports[row].free_count
 
     def _give_back_ports(self, row: int, numbers: Sequence[int]) -> None:
         self.ports[row].give_back(numbers)
+        self._note_taken(row, numbers, False)
         self.free_port_counts[row] = self.ports[row].free_count
+
+    def _note_taken(self, row: int, numbers: Sequence[int], taken: bool) -> None:
+        for number in numbers:
+            if (column := self._taken.get(number)) is not None:
+                column[row] = taken
 
     def free(self, row: int) -> Resources:
         """What is free on the host."""

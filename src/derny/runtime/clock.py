@@ -15,6 +15,10 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
+    def not_before(self, at: float) -> None:
+        """Never again let it be earlier than this, which has been written down as the past."""
+        ...
+
     async def wait(self, event: asyncio.Event, until: float | None) -> None:
         """Return when the event is set or the time has come, whichever is first; None is never."""
         ...
@@ -28,8 +32,11 @@ class RealClock:
         self._latest = 0.0
 
     def now(self) -> float:
-        self._latest = max(self._latest, time.time())
+        self.not_before(time.time())
         return self._latest
+
+    def not_before(self, at: float) -> None:
+        self._latest = max(self._latest, at)
 
     async def wait(self, event: asyncio.Event, until: float | None) -> None:
         delay = None if until is None else max(until - self.now(), 0)
@@ -56,6 +63,10 @@ class ManualClock:
 
     def now(self) -> float:
         return self._now
+
+    def not_before(self, at: float) -> None:
+        if at > self._now:
+            self.advance(at)
 
     def advance(self, to: float) -> None:
         """Let it be `to`, which is not in the past."""

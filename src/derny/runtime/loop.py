@@ -116,6 +116,7 @@ class Loop:
         async for chunk in self._journal.read():
             for _revision, at, blob in chunk:
                 self._machine.replay(at, codec.decode(blob))
+                self.clock.not_before(at)
                 turns += 1
         if turns:
             self._agents.perform([self._machine.reconciliation()], self.clock.now())
@@ -150,10 +151,15 @@ class Loop:
         events: list[Event] = []
         for command in self._agents.poll(at, self._limits.entities_per_turn):
             events += self._machine.handle(command, at)
+        heard_all = not _has_come(self._agents.next_wake, at)
         self._batch = self._take_batch()
         answers = [self._decide(waiting, at, events) for waiting in self._batch]
-        advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
-        events += advanced
+        # What agents have said long since comes first: a pod must not be given up while its report waits.
+        # Without new orders the agents run out of things to say, so nothing starves.
+        self._more = True
+        if heard_all:
+            advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
+            events += advanced
         if events:
             await self._commit(at, events)
         for answer in answers:
@@ -203,6 +209,10 @@ class Loop:
     def _next_wake(self) -> float | None:
         wakes = [wake for wake in (self._machine.next_wake, self._agents.next_wake) if wake is not None]
         return min(wakes, default=None)
+
+
+def _has_come(moment: float | None, at: float) -> bool:
+    return moment is not None and moment <= at
 
 
 def _answer(
