@@ -191,21 +191,23 @@ class Machine:
 
     def _place(self, at: float, budget: int, done: list[Event]) -> bool:
         """Find hosts for admitted pods, group by group; groups take turns."""
-        groups = self.state.groups
-        for key in list(groups):
+        table, groups = self.state.table, self.state.groups
+        more, self._retry_at = False, None
+        for key, group in list(groups.items()):
+            if not group.fresh and not self._is_worth_a_look(group, at):
+                if group.stuck_at != table.version:
+                    self._retry_at = min(group.retry_at, self._retry_at or group.retry_at)
+                continue
             if budget <= 0:
                 return True
-            group = groups[key]
-            if self._is_worth_a_look(group, at):
+            if group.stuck_at != table.version:
                 budget -= self._place_group(key[0], group, at, budget, done)
-            if group.fresh and group.stuck_at == self.state.table.version:
+            if group.fresh and group.stuck_at == table.version:
                 budget -= self._tell_unplaced(key[0], group, at, budget, done)
             if key in groups:
                 groups.move_to_end(key)
-        stuck = self.state.table.version
-        waiting = [group.retry_at for group in groups.values() if group.stuck_at != stuck and group.tried]
-        self._retry_at = min(waiting, default=None)
-        return any(group.fresh or self._is_worth_a_look(group, at) for group in groups.values())
+                more |= bool(group.fresh) or group.stuck_at != table.version
+        return more
 
     def _is_worth_a_look(self, group: Group, at: float) -> bool:
         """Whether room may have grown since nobody found any; for pods that have looked before, not at
