@@ -9,6 +9,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from derny.api.codec import encode
 from derny.api.jobs import JobService
 from derny.core.queries import job_ids
 from derny.model.periods import Limits
@@ -31,6 +32,7 @@ from derny.proto.peloton.api.v1alpha.peloton import (
     JobId,
     Label,
     OpaqueData,
+    PodName,
     ResourcePoolId,
     Revision,
     Secret,
@@ -55,6 +57,7 @@ from derny.proto.peloton.api.v1alpha.pod.apachemesos import (
     PodSpecExecutorSpec,
     PodSpecExecutorSpecExecutorType,
 )
+from derny.proto.peloton.api.v1alpha.pod.svc import GetPodRequest
 from derny.proto.peloton.api.v1alpha.respool import CreateResourcePoolRequest, ResourcePoolSpec
 from derny.proto.peloton.api.v1alpha.volume import VolumeSpec
 
@@ -117,6 +120,28 @@ REFUSED = {
     "an id that is no UUID": (request_with(job_id=JobId("job-1")), INVALID, ["job_id", "'job-1'", "UUID"]),
     "no spec": (request_with(spec=None), INVALID, ["spec is unset"]),
     "no name": (spec_with(name=""), INVALID, ["spec.name", "empty"]),
+    "a name as long as a novel": (spec_with(name="n" * 256), INVALID, ["spec.name", "256 characters", "255"]),
+    "a name that moves the cursor": (spec_with(name="a\n\x1b[2J"), INVALID, ["spec.name", "printable"]),
+    "a spec that could not be read back": (
+        spec_with(description="d" * 1_500_000),
+        Status.RESOURCE_EXHAUSTED,
+        ["spec has 1500", "1500000", "limit spec_bytes_max"],
+    ),
+    "revocable by the pod's own word alone": (
+        together(spec_with(sla=None), pod_with(revocable=True)),
+        INVALID,
+        ["spec.default_spec.revocable", "spec.sla"],
+    ),
+    "an unknown pool and what is not supported": (
+        together(spec_with(respool_id=ResourcePoolId(OTHER)), pod_with(constraint=Constraint())),
+        NOT_FOUND,
+        ["pool", OTHER],
+    ),
+    "the root and what is wrong besides": (
+        together(spec_with(respool_id=ResourcePoolId("root")), spec_with(sla=SlaSpec(revocable=True))),
+        INVALID,
+        ["spec.respool_id", "root"],
+    ),
     "no pool": (spec_with(respool_id=None), INVALID, ["spec.respool_id", "unset"]),
     "an empty pool": (spec_with(respool_id=ResourcePoolId()), INVALID, ["spec.respool_id", "unset"]),
     "the root": (spec_with(respool_id=ResourcePoolId("root")), INVALID, ["spec.respool_id", "root", "leaf"]),
@@ -601,3 +626,26 @@ async def test_deprecated_commands_are_taken_as_well(counter, job_message):
     spec = (await counter.jobs.get_job(GetJobRequest(JobId(JOB)))).job_info.spec
     command = spec.default_spec.containers[0].command
     assert (command.value, command.shell, command.arguments) == ("/bin/date", False, ["-u"])
+
+
+async def test_listed_jobs_come_in_messages_that_clients_accept(counter, job_message):
+    """However much their owners wrote into their specs; and none is left out."""
+    names = [f"job-{number}" for number in range(5)]
+    for name in names:
+        message = job_message(count=0, name=name, owner="o" * 1_000_000)
+        await counter.jobs.create_job(CreateJobRequest(spec=message))
+    batches = [batch async for batch in counter.jobs.list_jobs(ListJobsRequest())]
+    assert [job.name for batch in batches for job in batch.jobs] == names
+    assert max(len(encode(batch)) for batch in batches) < 4 * 1024 * 1024
+
+
+async def test_an_instance_keeps_what_nobody_knows_of_its_own_spec(counter, job_message):
+    newer, newest = b"\xc2\x3e\x04late", b"\xca\x3e\x06latest"  # fields 1000 and 1001
+    message = job_message(count=2)
+    message.default_spec._unknown_fields = newer
+    message.instance_spec = {1: PodSpec(labels=[Label("k", "v")])}
+    message.instance_spec[1]._unknown_fields = newest
+    await counter.create(message)
+    for instance, kept in ((0, newer), (1, newer + newest)):
+        pod = await counter.pods.get_pod(GetPodRequest(PodName(f"{JOB}-{instance}")))
+        assert bytes(pod.current.spec._unknown_fields) == kept

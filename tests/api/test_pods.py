@@ -217,3 +217,16 @@ async def test_events_of_what_is_no_run_of_the_pod_are_refused(counter, job_mess
     with pytest.raises(GRPCError) as refused:
         await counter.pods.get_pod_events(GetPodEventsRequest(POD, PodId(pod_id)))
     assert refused.value.status is status
+
+
+async def test_runs_far_back_are_told_without_a_spec_that_would_not_fit(counter, job_message, pod_message):
+    """Each run repeats the spec; together they must stay below what clients accept."""
+    pod = pod_message()
+    pod.labels = [Label("k", "v" * 500_000)]
+    await counter.create(job_message(default_spec=pod))
+    await fail_often(counter, 10)
+    answer = await get(counter)
+    infos = [answer.current, *answer.previous]
+    assert len(infos) == 11
+    assert [info.spec is not None for info in infos] == [True] * 4 + [False] * 7
+    assert all(info.status is not None for info in infos)

@@ -31,8 +31,8 @@ CHILD = "22222222-2222-4222-8222-222222222222"
 INVALID = Status.INVALID_ARGUMENT
 
 
-def a_spec(*resources, parent=POOL, **fields):
-    return ResourcePoolSpec(name="child", parent=ResourcePoolId(parent), resources=list(resources), **fields)
+def a_spec(*resources, parent=POOL, name="child", **fields):
+    return ResourcePoolSpec(name=name, parent=ResourcePoolId(parent), resources=list(resources), **fields)
 
 
 async def create(counter, spec, pool=CHILD):
@@ -213,3 +213,23 @@ async def test_usage_tells_hard_pods_and_slack_apart_here_and_above(counter, job
     ]
     assert (await get(counter, POOL)).respool.usages == expected
     assert (await get(counter)).respool.usages == expected
+
+
+async def test_a_repeat_is_told_that_the_pool_exists_whatever_else_is_wrong(counter):
+    await create(counter, a_spec())
+    with pytest.raises(GRPCError) as caught:
+        await create(counter, a_spec(name=""))
+    assert caught.value.status is Status.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "tab\there"])
+async def test_a_name_that_would_spoil_every_listing_is_refused(counter, name):
+    with pytest.raises(GRPCError, match=r"spec\.name") as caught:
+        await create(counter, a_spec(name=name))
+    assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_a_spec_that_would_not_fit_among_all_others_is_refused(counter):
+    with pytest.raises(GRPCError, match="pool_spec_bytes_max") as caught:
+        await create(counter, a_spec(description="d" * 17_000))
+    assert caught.value.status is Status.RESOURCE_EXHAUSTED

@@ -182,7 +182,7 @@ def test_a_pool_has_every_kind_in_whole_thousandths():
             PoolResourceSpec("cpu", 0.1, 0.2, 0, ReservationType.ELASTIC),
         ],
     )
-    spec = pool_spec(message, encode(message))
+    spec = pool_spec(message, encode(message), Limits())
     assert (spec.name, spec.parent, spec.wire) == ("p", PoolId("root"), encode(message))
     assert spec.resources == (
         PoolResource("cpu", 100, 200, 0),

@@ -269,12 +269,15 @@ async def test_compression_is_declined_with_what_would_be_accepted():
         gzip = peer.call(grpc_encoding="gzip")
         flagged = peer.open()
         peer.h2.send_data(flagged, b"\1\0\0\0\1x", end_stream=True)
+        misflagged = peer.open()
+        peer.h2.send_data(misflagged, b"\2\0\0\0\1x", end_stream=True)
         identity = peer.call(grpc_encoding="identity", grpc_accept_encoding="gzip")
         await peer.flush()
         status, sentence, headers = await peer.status(gzip)
         assert (status, headers["grpc-accept-encoding"]) == (Status.UNIMPLEMENTED, "identity")
         assert "'gzip'" in sentence
-        assert (await peer.status(flagged))[0] is Status.INTERNAL
+        assert (await peer.status(flagged))[0] is Status.UNIMPLEMENTED
+        assert (await peer.status(misflagged))[0] is Status.INVALID_ARGUMENT
         assert (await peer.status(identity))[0] is Status.OK
 
 

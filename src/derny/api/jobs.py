@@ -8,7 +8,7 @@ stateless_svc.proto; behaviour, jobs §2.)
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Final
 
@@ -20,7 +20,6 @@ from derny.core import queries
 from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet
 from derny.edge.off_loop import off_loop
-from derny.model.errors import Exists
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
 from derny.model.specs import JobSpec
@@ -31,7 +30,11 @@ from derny.runtime.loop import Loop
 
 JOBS_PER_MESSAGE: Final = 100
 PODS_PER_MESSAGE: Final = 250
-"""Some milliseconds of work between two awaits, and well below the message size that clients accept."""
+"""Some milliseconds of work between two awaits."""
+MESSAGE_BYTES: Final = 2 * 1024 * 1024
+"""Of one message of a stream; clients accept 4 MiB unless they are told otherwise."""
+SUMMARY_BYTES: Final = 1024
+"""What a summary has beside the spec's part: the status."""
 
 _INSTANCES_MAX = 2**32
 _FIRST_VERSION = entity_version(1, 1, 1)
@@ -71,9 +74,8 @@ class JobService(svc.JobServiceBase):
         chosen = wire_in.new_id(message.job_id, "job_id")
         job = JobId(chosen or str(uuid.uuid4()))
         # A repeat is told so whatever else is wrong with it: it has been created, and that is what was asked.
-        known = await self._loop.read(partial(queries.jobs_of, ids=[job]))
-        if known:
-            raise Exists(f"job {job!r} already exists")
+        await self._loop.read(partial(queries.check_is_new, job=job))
+        await self._loop.read(partial(queries.check_takes_jobs, pool=wire_in.pool_of(message)))
         spec = await off_loop(len(wire_bytes(message)), wire_in.created_job, message, self._limits)
         (event,) = await self._loop.submit(CreateJob(job, spec))
         assert isinstance(event, JobCreated)
@@ -119,9 +121,8 @@ class JobService(svc.JobServiceBase):
         for first in range(0, len(ids), JOBS_PER_MESSAGE):
             some = ids[first : first + JOBS_PER_MESSAGE]
             views = await self._loop.read(partial(queries.jobs_of, ids=some))
-            if views:
-                size = sum(len(view.spec.wire) for view in views)
-                yield await made(size, _summaries, views)
+            for batch in _batches(views):
+                yield await made(_size(batch), _summaries, batch)
             await asyncio.sleep(0)
 
     async def list_pods(self, message: svc.ListPodsRequest) -> AsyncIterator[svc.ListPodsResponse]:
@@ -154,3 +155,20 @@ def _whole(view: queries.JobView) -> svc.GetJobResponse:
 
 def _summaries(views: list[queries.JobView]) -> svc.ListJobsResponse:
     return svc.ListJobsResponse([wire_out.job_summary(view) for view in views])
+
+
+def _size(views: list[queries.JobView]) -> int:
+    """What summaries of these jobs take on the wire, at most: a summary repeats a part of the spec."""
+    return sum(len(view.spec.wire) + SUMMARY_BYTES for view in views)
+
+
+def _batches(views: list[queries.JobView]) -> Iterator[list[queries.JobView]]:
+    """The jobs in their order, so many at once as a message has room for; at least one."""
+    batch: list[queries.JobView] = []
+    for view in views:
+        if batch and _size([*batch, view]) > MESSAGE_BYTES:
+            yield batch
+            batch = []
+        batch.append(view)
+    if batch:
+        yield batch

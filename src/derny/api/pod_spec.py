@@ -68,7 +68,9 @@ def effective(default: PodSpec | None, override: PodSpec | None) -> PodSpec | No
 def _overlaid(base: _M, over: _M) -> _M:
     values = {field.name: getattr(over, field.name) for field in fields(over)}  # type: ignore[arg-type]  # generated classes are dataclasses, their base is not
     given = {k: v for k, v in values.items() if v or isinstance(v, bool | betterproto2.Message)}
-    return replace(base, **given)  # type: ignore[type-var]  # as above
+    merged = replace(base, **given)  # type: ignore[type-var]  # as above
+    merged._unknown_fields = bytes(base._unknown_fields) + bytes(over._unknown_fields)
+    return merged
 
 
 def _overlaid_container(base: ContainerSpec, over: ContainerSpec) -> ContainerSpec:

@@ -6,10 +6,10 @@ behaviour, jobs §3.4 and §3.5.)
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from derny.api import wire_in, wire_out
-from derny.api.codec import decode
+from derny.api.codec import decode, encode
 from derny.api.contract import Methods, without
 from derny.api.reply import made
 from derny.core import queries
@@ -21,6 +21,9 @@ from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
 from derny.proto.peloton.api.v1alpha.pod import PodInfo, svc
 from derny.runtime.loop import Loop
+
+SPECS_BYTES: Final = 2 * 1024 * 1024
+"""Of all specs in one answer; clients accept messages of 4 MiB unless they are told otherwise."""
 
 _LATER = {
     **dict.fromkeys(("StartPod", "StopPod", "RestartPod"), "operations on single pods"),
@@ -93,9 +96,15 @@ def _run_of(name: str, pod_id: str) -> int:
 
 
 def _add_specs(response: svc.GetPodResponse, runs: _Runs, instance: int) -> None:
-    jobs = {config: decode(JobSpec, wire) for config, wire in runs.wires.items()}
+    """As many as fit, the newest first: a run far back may be told without its spec."""
+    specs = {
+        config: wire_out.pod_spec(decode(JobSpec, wire), runs.current.job, instance)
+        for config, wire in runs.wires.items()
+    }
+    sizes = {config: len(encode(spec)) for config, spec in specs.items()}
     configs = [runs.current.config, *(event.entry.config for event in runs.previous)]
-    infos = [response.current, *response.previous]
-    for info, config in zip(infos, configs, strict=True):
-        if info is not None and config in jobs:
-            info.spec = wire_out.pod_spec(jobs[config], runs.current.job, instance)
+    room = SPECS_BYTES
+    for info, config in zip([response.current, *response.previous], configs, strict=True):
+        room -= sizes.get(config, 0)
+        if info is not None and room >= 0:
+            info.spec = specs.get(config)

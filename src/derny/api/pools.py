@@ -17,7 +17,7 @@ from derny.core.commands import CreatePool
 from derny.core.events import PoolCreated
 from derny.core.queries import PoolView
 from derny.core.state import State
-from derny.model.errors import Invalid
+from derny.model.errors import Exists, Invalid
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha import respool
@@ -42,6 +42,7 @@ class ResourcePoolService(respool.ResourcePoolServiceBase):
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
+        self._limits = limits
 
     def __mapping__(self) -> Methods:
         return without(super().__mapping__(), _LATER)
@@ -50,7 +51,9 @@ class ResourcePoolService(respool.ResourcePoolServiceBase):
         self, message: respool.CreateResourcePoolRequest
     ) -> respool.CreateResourcePoolResponse:
         pool = PoolId(wire_in.new_id(message.respool_id, "respool_id") or str(uuid.uuid4()))
-        (event,) = await self._loop.submit(CreatePool(pool, wire_in.created_pool(message)))
+        if pool in await self._loop.read(queries.pool_ids):
+            raise Exists(f"resource pool {pool!r} already exists")
+        (event,) = await self._loop.submit(CreatePool(pool, wire_in.created_pool(message, self._limits)))
         assert isinstance(event, PoolCreated)
         return respool.CreateResourcePoolResponse(ResourcePoolId(event.pool))
 

@@ -13,12 +13,13 @@ from typing import Protocol
 
 from derny.api import pod_spec
 from derny.api.codec import encode, field_bytes, wire_bytes
-from derny.model.errors import Invalid, Unimplemented
+from derny.model.errors import Exhausted, Invalid, Unimplemented
 from derny.model.ids import JobId, PoolId, is_uuid
 from derny.model.periods import Limits
 from derny.model.resources import KINDS, Resources, whole_units
 from derny.model.specs import Command, JobSpec, PodTemplate, PoolResource, PoolSpec, PortRequest
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec as JobMessage
+from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import CreateJobRequest
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec, PortSpecPortType
 from derny.proto.peloton.api.v1alpha.respool import (
@@ -33,6 +34,8 @@ AMOUNT_MAX = 1e9
 """Of one resource of one pod: a million cores or a petabyte, so that sums over any cluster stay exact."""
 POOL_AMOUNT_MAX = 1e12
 """Of one resource of one pool."""
+NAME_MAX = 255
+"""Characters of the name of a job or a pool, which every listing repeats."""
 KILL_GRACE_S = 30
 PORT_MAX = 65535
 
@@ -70,6 +73,13 @@ def text_of(field: _Id | None) -> str:
     return field.value if field is not None else ""
 
 
+def pool_of(request: CreateJobRequest) -> PoolId:
+    """The pool that a request wants its job in; Invalid when it names none."""
+    if request.spec is None:
+        raise Invalid("spec is unset; expected the job's configuration")
+    return PoolId(required_id(request.spec.respool_id, "spec.respool_id"))
+
+
 def created_job(request: CreateJobRequest, limits: Limits) -> JobSpec:
     """The job that a request asks for; Invalid, Unimplemented. The id is `new_id`'s business."""
     if request.spec is None:
@@ -86,8 +96,8 @@ def created_job(request: CreateJobRequest, limits: Limits) -> JobSpec:
 
 def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
     """A job's configuration; `wire` is the message as the client sent it."""
-    if not message.name:
-        raise Invalid("spec.name is empty; expected the name of the job")
+    _check_name(message.name)
+    _check_size(len(wire), limits.spec_bytes_max, "spec_bytes_max")
     pool = required_id(message.respool_id, "spec.respool_id")
     _check_job(message, limits)
     sla = message.sla
@@ -96,7 +106,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
     numbers: dict[PodTemplate, int] = {}
     template_of: dict[int, int] = {}
     for instance, where, pod in _distinct_pods(message):
-        _check_pod(f"instance {instance}: {where}", instance, pod)
+        _check_pod(f"instance {instance}: {where}", instance, pod, sla)
         template = _template(pod, revocable, preemptible)
         if number := numbers.setdefault(template, len(numbers)):
             template_of[instance] = number
@@ -153,8 +163,13 @@ def _distinct_pods(message: JobMessage) -> Iterator[tuple[int, str, PodSpec]]:
             yield instance, f"spec.instance_spec[{instance}]", pod
 
 
-def _check_pod(where: str, instance: int, pod: PodSpec) -> None:
+def _check_pod(where: str, instance: int, pod: PodSpec, sla: SlaSpec | None) -> None:
     """Refuse what no pod may be; `where` begins the sentence. (Behaviour, jobs §9.4, from 5 on.)"""
+    if pod.revocable and sla is None:
+        raise Invalid(
+            f"{where}.revocable is true and spec.sla unset; revocable pods must be preemptible, so expected"
+            " spec.sla with revocable and preemptible"
+        )
     for container in pod.containers:
         _check_ports(where, pod, container)
     if not pod.containers:
@@ -265,7 +280,7 @@ def _check_served(where: str, pod: PodSpec) -> None:
 
 
 def _later(where: str, what: str) -> Unimplemented:
-    return Unimplemented(f"{where} asks for {what}, not supported yet by this release; expected it unset")
+    return Unimplemented(f"{where} asks for {what}, which this release does not support yet")
 
 
 def _template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
@@ -299,15 +314,31 @@ def _demand(container: ContainerSpec, revocable: bool) -> Resources:
     )
 
 
-def created_pool(request: CreateResourcePoolRequest) -> PoolSpec:
+def _check_name(name: str) -> None:
+    if not name:
+        raise Invalid("spec.name is empty; expected a name")
+    if len(name) > NAME_MAX or not name.isprintable():
+        raise Invalid(
+            f"spec.name {name[:40]!r} has {len(name)} characters; expected printable ones, at most {NAME_MAX}"
+        )
+
+
+def _check_size(size: int, most: int, limit: str) -> None:
+    if size > most:
+        raise Exhausted(f"spec has {size} bytes, more than {most} (limit {limit})")
+
+
+def created_pool(request: CreateResourcePoolRequest, limits: Limits) -> PoolSpec:
     """The pool that a request asks for; Invalid. The id is `new_id`'s business."""
     if request.spec is None:
         raise Invalid("spec is unset; expected the pool's configuration")
-    return pool_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD))
+    return pool_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
 
 
-def pool_spec(message: ResourcePoolSpec, wire: bytes) -> PoolSpec:
+def pool_spec(message: ResourcePoolSpec, wire: bytes, limits: Limits) -> PoolSpec:
     """A pool's configuration with all kinds; `wire` is the message as the client sent it."""
+    _check_name(message.name)
+    _check_size(len(wire), limits.pool_spec_bytes_max, "pool_spec_bytes_max")
     parent = required_id(message.parent, "spec.parent")
     if message.policy not in (SchedulingPolicy.INVALID, SchedulingPolicy.PRIORITY_FIFO):
         raise Invalid(

@@ -296,6 +296,8 @@ def _pool_spec(view: PoolView) -> ResourcePoolSpec:
     spec = decode(ResourcePoolSpec, view.spec.wire)
     sent = {resource.kind for resource in spec.resources}
     spec.name = view.spec.name
+    if spec.parent is None and view.spec.parent:
+        spec.parent = ResourcePoolId(view.spec.parent)
     spec.resources += [_resource(resource) for resource in view.resources if resource.kind not in sent]
     spec.policy = SchedulingPolicy.PRIORITY_FIFO
     spec.revision = revision(view.version, view.created_at, view.updated_at)

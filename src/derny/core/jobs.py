@@ -6,11 +6,12 @@ slices. The state is computed from the pods. A deleted job is forgotten with its
 §1.2, §2.1, §2.6-2.8, §6.)
 """
 
+from derny.core import pools
 from derny.core.commands import CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet, JobRemoved, JobStateChanged
 from derny.core.state import State, new_counts
 from derny.model.errors import Exhausted, Exists, Invalid, WrongState, WrongVersion
-from derny.model.ids import ROOT_POOL, JobId, entity_version
+from derny.model.ids import JobId, entity_version
 from derny.model.periods import Limits
 from derny.model.records import Job
 from derny.model.states import POD_TERMINAL, JobState, PodState
@@ -23,16 +24,7 @@ def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -
     """A new job. Exists before all else; Invalid, NotFound: its pool; Exhausted: a limit of the daemon."""
     if command.job in state.jobs:
         raise Exists(f"job {command.job!r} already exists")
-    pool = command.spec.pool
-    if pool == ROOT_POOL:
-        raise Invalid(
-            "spec.respool_id 'root' is the root pool, which takes no jobs; expected a leaf of the tree"
-        )
-    if state.tree.get(pool).children:
-        raise Invalid(
-            f"spec.respool_id {pool!r} ({state.tree.path(state.tree.get(pool))}) has children;"
-            " expected a pool without any"
-        )
+    pools.taking_jobs(state, command.spec.pool)
     if command.spec.instance_count > limits.pods_per_job_max:
         raise Invalid(
             f"spec.instance_count {command.spec.instance_count} is above the supported"

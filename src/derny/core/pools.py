@@ -8,8 +8,9 @@ from derny.core.commands import CreatePool
 from derny.core.events import PoolCreated
 from derny.core.state import State
 from derny.model.errors import Busy, Exhausted, Exists, Invalid
-from derny.model.ids import ROOT_POOL
+from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.periods import Limits
+from derny.model.records import Pool
 
 
 def decide_create(state: State, command: CreatePool, at: float, limits: Limits) -> list[PoolCreated]:
@@ -35,3 +36,17 @@ def decide_create(state: State, command: CreatePool, at: float, limits: Limits) 
 
 def apply_created(state: State, event: PoolCreated, at: float) -> None:
     state.tree.add(event.pool, event.spec, at)
+
+
+def taking_jobs(state: State, pool: PoolId) -> Pool:
+    """The pool, if jobs can be put in it. Invalid: the root, or a pool with children; NotFound."""
+    if pool == ROOT_POOL:
+        raise Invalid(
+            "spec.respool_id 'root' is the root pool, which takes no jobs; expected a leaf of the tree"
+        )
+    found = state.tree.get(pool)
+    if found.children:
+        raise Invalid(
+            f"spec.respool_id {pool!r} ({state.tree.path(found)}) has children; expected a pool without any"
+        )
+    return found

@@ -5,14 +5,15 @@ for what does not exist, Invalid for what is malformed. (API reference: JobStatu
 ResourcePoolInfo.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from derny.capacity.admission import shortfall
+from derny.core import pools
 from derny.core.history import Entry, entries
 from derny.core.state import State
-from derny.model.errors import NotFound
+from derny.model.errors import Exists, NotFound
 from derny.model.ids import HostName, JobId, PodId, PoolId, entity_version, pod_id
 from derny.model.records import Host, Job, Pod, Pool, Termination
 from derny.model.resources import Resources
@@ -167,6 +168,17 @@ def previous_runs(state: State, job: JobId, instance: int, limit: int | None) ->
     return [_event_view(state, pod, last[run]) for run in sorted(last, reverse=True)[:limit]]
 
 
+def check_is_new(state: State, job: JobId) -> None:
+    """Refuse an id that a job has; Exists."""
+    if job in state.jobs:
+        raise Exists(f"job {job!r} already exists")
+
+
+def check_takes_jobs(state: State, pool: PoolId) -> None:
+    """Refuse a pool that no job can be put in: Invalid, NotFound."""
+    pools.taking_jobs(state, pool)
+
+
 def pool_info(state: State, pool: PoolId) -> PoolView:
     """A pool; NotFound."""
     return _pool_view(state, state.tree.get(pool))
@@ -180,6 +192,11 @@ def pool_id_at(state: State, path: str) -> PoolId:
 def all_pools(state: State) -> list[PoolView]:
     """Every pool: the root first, then depth first in order of creation."""
     return [_pool_view(state, pool) for pool in state.tree.walk()]
+
+
+def pool_ids(state: State) -> Collection[PoolId]:
+    """The ids of all pools, in no order; a view of the state as it is."""
+    return state.tree.pools.keys()
 
 
 def all_hosts(state: State) -> list[HostView]:

@@ -150,7 +150,7 @@ class CallStream(Stream[Any, Any]):
         """The message that follows its prefix. Its bytes are accounted for until they have become one."""
         size = int.from_bytes(prefix[1:], "big")
         if prefix[0]:
-            raise GRPCError(Status.INTERNAL, "the message is marked as compressed without a grpc-encoding")
+            raise _misflagged(prefix[0])
         if size > self.message_max_bytes:
             raise Exhausted(f"the message has {size} bytes; at most {self.message_max_bytes} are accepted")
         connection = self._stream.connection
@@ -183,6 +183,13 @@ class CallStream(Stream[Any, Any]):
         if self._stream.closable:
             # The answer is whole; what the caller may still be sending isn't wanted (RFC 9113 §8.1).
             self._stream.reset_nowait()
+
+
+def _misflagged(flag: int) -> Refusal:
+    """What a message's first byte says besides 0: 1 is compressed; the rest is nothing (gRPC over HTTP2)."""
+    if flag == 1:
+        return Unimplemented("the message is compressed; expected an uncompressed one, its first byte 0")
+    return Invalid(f"the message begins with the flag byte {flag}; expected 0, for an uncompressed message")
 
 
 class Call:

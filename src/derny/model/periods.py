@@ -103,6 +103,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Entities looked at in one turn, the dial between throughput and pauses (2,000 gave 41 ms)."""
 
     # What the state may hold.
+    spec_bytes_max: Count = 1_500_000
+    """Of one job's spec as sent: GetJob answers with both of its forms, which must fit in the 4 MiB that
+    clients accept."""
+    pool_spec_bytes_max: Count = 16_384
+    """Of one pool's spec as sent: QueryResourcePools answers with all of them in one message."""
     pods_per_job_max: Count = 100_000
     """Peloton's max_tasks_per_job, which its refusal names."""
     jobs_max: Count = 100_000
