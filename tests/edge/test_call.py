@@ -1,6 +1,7 @@
 """Calls as their clients see them: statuses, sentences, deadlines, metadata, sizes. Over a real socket."""
 
 import asyncio
+import gc
 import logging
 import struct
 import threading
@@ -17,7 +18,7 @@ from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 
 from derny.api.codec import GrpcCodec
-from derny.edge.call import SENTENCE_MAX_BYTES, STATUS_OF, shortened, status_of
+from derny.edge.call import SENTENCE_MAX_BYTES, STATUS_OF, Call, shortened, status_of
 from derny.edge.connection import FRAME_MAX_BYTES, MIB, Limits
 from derny.edge.off_loop import INLINE_MAX_BYTES
 from derny.edge.server import Server
@@ -453,3 +454,17 @@ async def test_a_large_request_is_taken_apart_once_its_handler_is_done_with_it()
     small, large = keeper.kept
     assert small.key == "x" * 10
     assert vars(large) == {}
+
+
+async def test_a_call_that_has_ended_leaves_nothing_for_the_collector():
+    """The daemon lets it run seldom: cycles that calls left behind would pile up, and then stop the loop."""
+    async with serving(Echo()) as channel:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await call(channel, "Say", "x")
+            await anyio.wait_all_tasks_blocked()
+            assert not [left for left in gc.get_objects() if isinstance(left, Call)]
+        finally:
+            gc.enable()

@@ -196,7 +196,7 @@ class Call:
     """One call, from its headers to its trailers."""
 
     def __init__(
-        self, services: Services, stream: H2Stream, headers: Headers, release: Callable[[], None]
+        self, services: Services, stream: H2Stream, headers: Headers, release: Callable[["Call"], None]
     ) -> None:
         self._services = services
         self._stream = stream
@@ -227,7 +227,7 @@ class Call:
             if self._stream.closable:
                 logger.exception("%s could not be answered", self.path)
         finally:
-            self._release()
+            self._release(self)
 
     async def _answer(self) -> None:
         if http_status := self._http_error():

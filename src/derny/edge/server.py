@@ -56,7 +56,8 @@ class Calls(AbstractHandler):
         self._calls: dict[H2Stream, Call] = {}
 
     def accept(self, stream: H2Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
-        def release() -> None:
+        # It is told the call rather than holding it: a cycle would keep every call until a collection.
+        def release(call: Call) -> None:
             del self._calls[stream]
             self._server.ended(call)
             release_stream()
