@@ -18,7 +18,7 @@ from derny.core.commands import CreateJob
 from derny.core.queries import all_hosts, all_pools, job_info
 from derny.core.state import State
 from derny.journal.errors import JournalError, JournalLocked
-from derny.journal.store import Journal
+from derny.journal.store import DATABASE, Journal
 from derny.model.errors import Invalid, Unavailable
 from derny.model.ids import JobId
 from derny.model.states import HostState, JobState
@@ -132,6 +132,22 @@ async def test_the_seed_stays_with_the_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_seed_that_is_lost_with_its_page_is_taken_anew(tmp_path: Path) -> None:
+    async with serving(settings(data_dir=tmp_path, seed=3)) as daemon:
+        pools = await daemon.loop.read(all_pools)
+    with (tmp_path / DATABASE).open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(bytes(4096))
+    async with serving(settings(data_dir=tmp_path, seed=4)) as daemon:
+        assert daemon.seed == 4
+        assert daemon.damage is not None
+        assert "so the seed is the one given now or a new one" in daemon.damage
+        assert await daemon.loop.read(all_pools) == pools
+    async with serving(settings(data_dir=tmp_path, seed=None)) as daemon:
+        assert (daemon.seed, daemon.damage) == (4, None)
+
+
+@pytest.mark.asyncio
 async def test_a_fresh_daemon_draws_its_seed_by_lot() -> None:
     seeds = set()
     for _ in range(2):
@@ -148,7 +164,10 @@ async def test_the_default_pool_is_made_once_and_has_the_capacity_of_all_hosts(t
         amounts = {resource.kind: resource.limit for resource in pool.resources}
         assert amounts == {resource.kind: resource.limit for resource in root.resources}
         assert amounts["cpu"] == 3 * 8_000
+        assert daemon.misfit is None
     async with serving(settings(hosts=5, data_dir=tmp_path)) as daemon:
+        assert daemon.misfit is not None
+        assert daemon.misfit.startswith(f"/{DEFAULT_POOL} was made for another fleet: cpu 24 of 40, ")
         root, pool = await daemon.loop.read(all_pools)
         assert {resource.kind: resource.limit for resource in pool.resources} == amounts
 

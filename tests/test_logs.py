@@ -13,11 +13,12 @@ from derny import logs
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("derny")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def a_record(message: str, *values: object, error: Exception | None = None) -> logging.LogRecord:
@@ -57,6 +58,17 @@ def test_configure_writes_to_standard_error_from_the_level_up(capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert out == ""
     assert [json.loads(line)["msg"] for line in err.splitlines()] == ["heard"]
+
+
+@pytest.mark.parametrize(("level", "heard"), [("debug", 2), ("warning", 2), ("error", 1)])
+def test_a_library_is_heard_from_warnings_up_however_much_is_asked_of_derny(
+    capsys: pytest.CaptureFixture[str], level: str, heard: int
+) -> None:
+    logs.configure("text", level)
+    library = logging.getLogger("aiosqlite.like")
+    for say in (library.debug, library.info, library.warning, library.error):
+        say("a whole statement with its values")
+    assert capsys.readouterr().err.count("a whole statement") == heard
 
 
 def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,16 +28,17 @@ from derny.config import Settings
 from derny.core import commands
 from derny.core.audit import audit
 from derny.core.machine import Machine
-from derny.core.queries import all_hosts, all_pools
+from derny.core.queries import PoolView, all_hosts, all_pools
 from derny.edge.server import Server
 from derny.journal.store import Journal
 from derny.model.errors import Invalid
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.periods import Limits
-from derny.model.resources import KINDS
+from derny.model.resources import KINDS, wire_units
 from derny.model.specs import PoolResource, PoolSpec
 from derny.runtime.clock import Clock, RealClock
 from derny.runtime.loop import Loop
+from derny.topology import Fleet
 
 logger = logging.getLogger("derny")
 
@@ -58,6 +59,8 @@ class Daemon(NamedTuple):
     turns_replayed: int
     damage: str | None
     """What of the journal was lost, in a sentence; None when it was whole."""
+    misfit: str | None
+    """Where the default pool's limits aren't the fleet's capacity, in a sentence; None when they are."""
 
 
 @asynccontextmanager
@@ -90,8 +93,9 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             server = Server(_services(loop, settings), GrpcCodec(), settings.edge, _descriptors())
             host, port = await server.start(tasks, settings.host, settings.port)
             server.health.set_serving(True)
+            misfit = _misfit(await loop.read(all_pools), settings.fleet)
             try:
-                yield Daemon(loop, host, port, seed, turns, journal.recovered.damage)
+                yield Daemon(loop, host, port, seed, turns, journal.recovered.damage, misfit)
             finally:
                 with anyio.CancelScope(shield=True):
                     await server.close(GRACE_S)
@@ -124,7 +128,7 @@ def _descriptors() -> bytes:
 async def _seed(journal: Journal, wanted: int | None) -> int:
     """The seed that the journal was begun with, or else the wanted one, or else a fresh one."""
     kept = await journal.meta("seed")
-    if kept is None:
+    if kept is None or not kept.isdecimal():
         seed = wanted if wanted is not None else secrets.randbelow(2**32)
         await journal.set_meta("seed", str(seed))
         return seed
@@ -189,3 +193,22 @@ async def _make_default_pool(loop: Loop, settings: Settings) -> None:
     amounts = {resource.kind: resource.limit for resource in root.resources}
     resources = tuple(PoolResource(kind, amounts[kind], amounts[kind]) for kind in KINDS)
     await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)))
+
+
+def _misfit(pools: Sequence[PoolView], fleet: Fleet) -> str | None:
+    """The default pool keeps the limits it was made with; a restart may have brought another fleet."""
+    limits = {
+        part.kind: part.limit for pool in pools if pool.id == DEFAULT_POOL_ID for part in pool.resources
+    }
+    hosts = fleet.hosts()
+    amounts = {kind: sum(host.capacity.of_kind(kind) for host in hosts) for kind in KINDS}
+    kinds = [kind for kind in KINDS if kind in limits and limits[kind] != amounts[kind]]
+    if not kinds:
+        return None
+    parts = (f"{kind} {wire_units(limits[kind]):.15g} of {wire_units(amounts[kind]):.15g}" for kind in kinds)
+    too_small = any(limits[kind] < amounts[kind] for kind in kinds)
+    meaning = "jobs in it can't use more" if too_small else "it has more than there is"
+    return (
+        f"/{DEFAULT_POOL} was made for another fleet: {', '.join(parts)}; {meaning}, "
+        "UpdateResourcePool comes with a later release"
+    )

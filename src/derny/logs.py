@@ -1,7 +1,8 @@
 """How the daemon's log lines look: text for people, one JSON object a line for machines.
 
-One rule: a line says what happened and to whom, never a spec, a command line or a secret. Set up once by
-the command line; a program that embeds derny configures `logging` itself.
+One rule: a line says what happened and to whom, never a spec, a command line or a secret. That is why the
+libraries beneath keep silent about their details at every level: theirs are whole headers and statements.
+Set up once by the command line; a program that embeds derny configures `logging` itself.
 """
 
 import json
@@ -28,9 +29,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(style: str, level: str) -> None:
-    """Log to standard error, in a style (`text`, `json`), from a level up."""
+    """Log to standard error, in a style (`text`, `json`), from a level up; libraries never below WARNING."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else logging.Formatter(_TEXT))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    logging.getLogger("derny").setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, logging.getLogger("derny").level))

@@ -26,8 +26,11 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from acceptance.process import PATIENCE_S, command, dev, eventually, run
 from derny.__main__ import main
+from derny.cli.dev import _sentences
 from derny.cli.dev import command as dev_command
+from derny.journal.errors import JournalError
 from derny.journal.store import DATABASE
+from derny.model.errors import Invalid, Unavailable
 from derny.proto.peloton.api.v1alpha.job.stateless import svc
 from derny.proto.peloton.api.v1alpha.peloton import JobId
 from derny.proto.peloton.api.v1alpha.pod import PodState
@@ -49,15 +52,27 @@ defaultSpec:
   - {name: main, resource: {cpuLimit: 0.1, memLimitMb: 16}, entrypoint: {value: sleep, arguments: ["600"]}}
 """
 
+SECRET_JOB = """\
+name: secret
+instanceCount: 1
+defaultSpec:
+  containers:
+  - name: main
+    resource: {cpuLimit: 0.1, memLimitMb: 16}
+    entrypoint: {value: sleep, arguments: ["600", ARGSECRET]}
+    environment: [{name: KEY, value: ENVSECRET}]
+"""
+
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
     """The command sets up the log of its process, which here is pytest's."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("derny")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def usage_error(*words: str) -> str:
@@ -222,7 +237,7 @@ def test_a_data_directory_is_named_and_keeps_the_seed_and_the_jobs(tmp_path: Pat
         assert re.search(
             rf"^  state   {re.escape(str(data))}, \d+ turns replayed$", daemon.output, re.MULTILINE
         )
-        assert f"job hello is there already: {job}\n" in daemon.says("Next:")
+        assert f"job hello is there already and is left as it is: {job}\n" in daemon.says("Next:")
         assert daemon.ready["seed"] == seed
         assert all_running(daemon.port, job).keys() == {f"{job}-{n}-1" for n in range(3)}
 
@@ -248,6 +263,36 @@ def test_a_ready_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> 
 
 
 @pytest.mark.acceptance
+def test_a_ready_file_is_there_for_as_long_as_the_daemon_is(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with dev(tmp_path) as daemon:
+        assert ready.exists()
+        assert daemon.stop() == 0
+        assert not ready.exists()
+
+
+@pytest.mark.acceptance
+def test_the_ready_file_of_an_earlier_daemon_is_gone_when_the_next_one_fails_to_start(tmp_path: Path) -> None:
+    ready, data = tmp_path / "ready.json", tmp_path / "data"
+    ready.write_text("{}", "utf-8")
+    data.mkdir()
+    (data / DATABASE).write_bytes(b"no database" * 1000)
+    done = run("dev", "--port", 0, "--ready-file", ready, "--data-dir", data)
+    assert done.returncode == 1
+    assert "Move it away to start afresh" in done.stderr
+    assert not ready.exists()
+
+
+def test_of_a_journal_that_fails_nobody_hears_what_only_follows_from_it() -> None:
+    ends = "the daemon ends; whether this was kept is not known"
+    broken = JournalError("The disk is full.")
+    consequences = [Unavailable(ends), GRPCError(Status.UNAVAILABLE, ends)]
+    group = BaseExceptionGroup("", [*consequences, BaseExceptionGroup("", [broken, Invalid("no")])])
+    assert _sentences(group) == ["The disk is full.", "no"]
+    assert _sentences(BaseExceptionGroup("", consequences)) == [ends, ends], "else they are all there is"
+
+
+@pytest.mark.acceptance
 def test_the_default_pool_has_the_whole_capacity(tmp_path: Path) -> None:
     with dev(tmp_path, "--hosts", 3, "--host-shape", "cpu=5,mem=1Gi,disk=2Gi,gpu=1") as daemon:
         pools = asyncio.run(pools_of(daemon.port))
@@ -260,6 +305,31 @@ def test_the_default_pool_has_the_whole_capacity(tmp_path: Path) -> None:
         "disk": 3 * 2048,
         "gpu": 3,
     }
+
+
+@pytest.mark.acceptance
+def test_the_banner_warns_when_the_default_pool_was_made_for_another_fleet(tmp_path: Path) -> None:
+    data, shape = tmp_path / "data", "cpu=8,mem=32Gi,disk=100Gi,gpu={}"
+    said = []
+    for hosts, gpus in ((4, 0), (4, 0), (4, 2), (2, 0)):
+        with dev(
+            tmp_path, "--data-dir", data, "--hosts", hosts, "--host-shape", shape.format(gpus)
+        ) as daemon:
+            said.append(re.findall(r"^  WARNING (.*)$", daemon.says("Next:"), re.MULTILINE))
+            assert daemon.stop() == 0
+    made, later = (
+        "/DefaultResPool was made for another fleet: ",
+        "UpdateResourcePool comes with a later release",
+    )
+    assert said == [
+        [],
+        [],
+        [f"{made}gpu 0 of 8; jobs in it can't use more, {later}"],
+        [
+            f"{made}cpu 32 of 16, memory 131072 of 65536, disk 409600 of 204800; "
+            f"it has more than there is, {later}"
+        ],
+    ]
 
 
 # --apply.
@@ -291,12 +361,14 @@ def test_applying_again_changes_nothing(tmp_path: Path) -> None:
     with dev(tmp_path, *flags) as daemon:
         second = daemon.says("ListPods\n")
         pools = asyncio.run(pools_of(daemon.port))
-    ids = re.compile(r"^(job|pool) (\w+) (created|is there already): (\S+)$", re.MULTILINE)
+    ids = re.compile(
+        r"^(job|pool) (\w+) (created|is there already and is left as it is): (\S+)$", re.MULTILINE
+    )
     assert {match[:2] + match[3:] for match in ids.findall(first)} == {
         match[:2] + match[3:] for match in ids.findall(second)
     }
     assert {match[2] for match in ids.findall(first)} == {"created"}
-    assert {match[2] for match in ids.findall(second)} == {"is there already"}
+    assert {match[2] for match in ids.findall(second)} == {"is there already and is left as it is"}
     assert pools.keys() == {"/", "/DefaultResPool", "/analytics"}
 
 
@@ -314,7 +386,15 @@ def test_a_job_that_the_daemon_refuses_ends_it_with_the_sentence(tmp_path: Path)
     file = write(tmp_path, f"kind: Job\nrespool: /Nope\nspec:\n{indented(BARE_JOB)}")
     done = run("dev", "--port", 0, "--apply", file)
     assert done.returncode == 1
-    assert done.stderr == "Error: no resource pool has the path '/Nope'\n"
+    assert done.stderr == f"Error: {file}:1:1: NOT_FOUND: no resource pool has the path '/Nope'\n"
+
+
+def test_a_name_used_twice_is_refused_before_there_is_a_daemon(tmp_path: Path) -> None:
+    one, other = write(tmp_path, BARE_JOB, "one.yaml"), write(tmp_path, BARE_JOB, "other.yaml")
+    data = tmp_path / "data"
+    said = usage_error("--data-dir", str(data), "--apply", str(one), "--apply", str(other))
+    assert said == f"{other}:1:1: the job bare is at {one}:1:1 already; name it once"
+    assert not data.exists()
 
 
 def indented(text: str) -> str:
@@ -403,6 +483,28 @@ def test_the_log_in_json_is_one_object_a_line_and_keeps_out_of_the_output(tmp_pa
         assert daemon.output.startswith("derny serves")
     assert {"ts", "level", "logger", "msg"} == set(lines[0])
     assert any("replayed" in line["msg"] and line["level"] == "info" for line in lines)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_log_level_brings_a_secret_into_the_log(tmp_path: Path, style: str) -> None:
+    file = write(tmp_path, SECRET_JOB)
+    with dev(
+        tmp_path,
+        *("--data-dir", tmp_path / "data", "--apply", file, "--log-level", "debug", "--log-format", style),
+    ) as daemon:
+        created(daemon.says("ListPods\n"), "secret")
+        asyncio.run(call_with_a_token(daemon.port))
+        assert daemon.stop() == 0
+        for secret in ("HDRTOKEN", "ENVSECRET", "ARGSECRET"):
+            assert secret not in daemon.log
+
+
+async def call_with_a_token(port: int) -> None:
+    async with Channel("127.0.0.1", port) as channel:
+        stub = ResourcePoolServiceStub(channel, metadata={"authorization": "Bearer HDRTOKEN"})
+        answer = await stub.query_resource_pools(QueryResourcePoolsRequest())
+    assert answer.respools
 
 
 @pytest.mark.acceptance

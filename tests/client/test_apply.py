@@ -11,8 +11,9 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from derny.app import serving
-from derny.client.apply import Applied, apply, follow
+from derny.client.apply import Applied, ApplyError, apply, check_names, follow
 from derny.client.specfile import load
+from derny.client.yaml_tree import SpecError
 from derny.config import Settings
 from derny.proto.peloton.api.v1alpha.job.stateless import svc
 from derny.proto.peloton.api.v1alpha.peloton import EntityVersion, JobId
@@ -93,10 +94,53 @@ async def test_what_the_daemon_refuses_comes_with_its_words(
     tmp_path: Path, text: str, status: Status | None, words: str
 ) -> None:
     async with a_daemon() as channel:
-        with pytest.raises(GRPCError) as refused:
+        with pytest.raises(ApplyError) as refused:
             await applied(channel, tmp_path, text)
-        assert refused.value.status is (status or Status.NOT_FOUND)
-        assert words in (refused.value.message or "")
+        status = status or Status.NOT_FOUND
+        assert refused.value.status is status
+        place, _, said = str(refused.value).partition(f": {status.name}: ")
+        assert place == f"{tmp_path / 'spec.yaml'}:1:1"
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        (BARE, BARE, "the job bare"),
+        (BARE, f"{{kind: Job, respool: /web, spec: {BARE}}}", "the job bare"),
+        (
+            "{kind: ResourcePool, spec: {name: web}}",
+            "{kind: ResourcePool, parent: /, spec: {name: web}}",
+            "the pool /web",
+        ),
+        (
+            "{kind: ResourcePool, parent: /web, spec: {name: a}}",
+            "{kind: ResourcePool, parent: /web/, spec: {name: a}}",
+            "the pool /web/a",
+        ),
+    ],
+)
+def test_a_name_used_twice_is_a_mistake_with_both_places(
+    tmp_path: Path, first: str, second: str, name: str
+) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"{first}\n---\n{second}\n", "utf-8")
+    with pytest.raises(SpecError) as wrong:
+        check_names(load(file))
+    assert str(wrong.value) == f"{file}:3:1: {name} is at {file}:1:1 already; name it once"
+
+
+def test_the_same_name_may_be_that_of_a_job_and_of_pools_in_different_places(tmp_path: Path) -> None:
+    documents = (
+        BARE,
+        "{kind: ResourcePool, spec: {name: bare}}",
+        "{kind: ResourcePool, parent: /bare, spec: {name: bare}}",
+    )
+    file = tmp_path / "spec.yaml"
+    file.write_text("\n---\n".join(documents), "utf-8")
+    loaded = load(file)
+    assert len(loaded) == 3
+    check_names(loaded)
 
 
 @pytest.mark.asyncio

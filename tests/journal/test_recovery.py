@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import sqlite3
 import struct
@@ -98,6 +99,7 @@ def meta_of(path, key):
 
 def alter(path, *statements):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA secure_delete = ON")  # or else a freed page would still hold its turns
         for statement in statements:
             connection.execute(statement)
 
@@ -198,6 +200,132 @@ def test_a_truncated_database_keeps_all_turns_that_lie_before_the_cut(sound, siz
         assert whole <= found.last_revision <= whole + 1
         assert "was damaged" in found.damage
         assert_holds(path, found.last_revision)
+
+
+PAGE_BYTES = 4096
+FILLINGS = {
+    "zeros": lambda length: bytes(length),
+    "ones": lambda length: b"\xff" * length,
+    "noise": lambda length: random.Random(5).randbytes(length),
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A closed journal of 60 small turns, none of which spills over its leaf."""
+
+    async def make(directory):
+        journal = await Journal.open(directory)
+        await journal.set_meta("seed", "7")
+        for revision in range(1, 61):
+            await journal.append(revision / 2, bytes([revision]) * (revision * 97 % 900))
+        await journal.close()
+
+    directory = tmp_path_factory.mktemp("small")
+    asyncio.run(make(directory))
+    return directory / DATABASE
+
+
+def overwritten(database, directory, start, end, filling):
+    path = copied(database, directory)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(FILLINGS[filling](end - start))
+    return path
+
+
+def leaf_revisions(path):
+    """The revisions in each leaf of the turns, by the offset of its page."""
+    revisions = {}
+    with closing(sqlite3.connect(path)) as connection:
+        pages = connection.execute(
+            "SELECT pageno, ncell FROM dbstat WHERE name = 'turns' AND pagetype = 'leaf' ORDER BY path"
+        ).fetchall()
+    first = 1
+    for number, cells in pages:
+        revisions[(number - 1) * PAGE_BYTES] = first
+        first += cells
+    assert first == 61
+    return revisions
+
+
+async def used_again(directory):
+    """Open, read, append and set: all that a daemon needs of its journal. The turns, the seed, the damage."""
+    journal = await Journal.open(directory)
+    try:
+        seed = await journal.meta("seed")
+        await journal.set_meta("seed", "8")
+        turns = [turn async for chunk in journal.read() for turn in chunk]
+        await journal.append(99.0, b"next")
+        return turns, seed, journal.recovered.damage
+    finally:
+        await journal.close()
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_whichever_page_is_lost_every_turn_before_its_own_is_kept(small, tmp_path, filling):
+    pages = range(PAGE_BYTES, small.stat().st_size, PAGE_BYTES)
+    assert len(pages) >= 8
+    firsts, lost = leaf_revisions(small), []
+    whole = turns_in(small)
+    for start in pages:
+        path = overwritten(small, tmp_path / str(start), start, start + PAGE_BYTES, filling)
+        kept = firsts.get(start, 61) - 1
+        if not kept:
+            with pytest.raises(JournalError, match="none of its turns can be kept; nothing was touched"):
+                recover(path)
+            continue
+        turns, seed, damage = asyncio.run(used_again(path.parent))
+        assert turns == whole[:kept]
+        assert f"{kept} turns " in damage
+        assert replacement.beside(path, ".damaged-1").exists()
+        assert ("so the seed is the one given now or a new one" in damage) == (seed is None)
+        lost += [seed] if seed is None else []
+        assert asyncio.run(used_again(path.parent))[1:] == ("8", None), "the next start finds it sound"
+    assert len(lost) == 1, "only the page of the settings takes the seed along"
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+@pytest.mark.parametrize("start", [0, 16, 18, 24, 40, 60])
+def test_a_lost_header_is_refused_with_what_to_do(small, tmp_path, start, filling):
+    """From its beginning, or from somewhere in it."""
+    path = overwritten(small, tmp_path, start, PAGE_BYTES, filling)
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="nothing was touched") as refused:
+        asyncio.run(Journal.open(tmp_path))
+    assert "Move it away to start afresh" in str(refused.value) or "not a journal of derny" in str(
+        refused.value
+    )
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_a_schema_that_is_lost_behind_a_sound_header_costs_the_settings_alone(small, tmp_path, filling):
+    overwritten(small, tmp_path, 100, PAGE_BYTES, filling)
+    turns, seed, damage = asyncio.run(used_again(tmp_path))
+    assert (turns, seed) == (turns_in(small), None)
+    assert "60 turns were kept" in damage
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE meta SET value = CAST(x'ff80' AS TEXT) WHERE key = 'seed'",
+        "UPDATE meta SET value = x'37' WHERE key = 'seed'",
+    ],
+)
+def test_a_setting_that_is_no_text_is_lost_but_no_turn(small, tmp_path, statement):
+    path = copied(small, tmp_path)
+    alter(path, statement)
+    turns, seed, damage = asyncio.run(used_again(tmp_path))
+    assert (len(turns), seed) == (60, None)
+    assert "the settings beside its turns can't be read" in damage
+
+
+def test_a_note_of_the_last_checkpoint_that_is_no_number_is_passed_over(small, tmp_path):
+    path = copied(small, tmp_path)
+    alter(path, f"UPDATE meta SET value = 'x' WHERE key = '{recovery.CHECKPOINTED}'")
+    assert recover(path) == (60, 60, recover(small).checksum, None)
 
 
 def commits_of(log):
@@ -312,7 +440,7 @@ def test_what_is_not_a_database_is_refused_and_not_touched(sound, tmp_path):
     with path.open("r+b") as file:
         file.write(b"\xff" * 100)
     before = path.read_bytes()
-    with pytest.raises(JournalError, match="file is not a database"):
+    with pytest.raises(JournalError, match=r"from its first page on.*Move it away to start afresh"):
         asyncio.run(Journal.open(tmp_path))
     assert path.read_bytes() == before
 

@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import click
 from grpclib.client import Channel
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from derny import logs
@@ -24,7 +26,7 @@ from derny.client.specfile import Document, load
 from derny.client.yaml_tree import SpecError
 from derny.config import Settings
 from derny.journal.errors import JournalError
-from derny.model.errors import Refusal
+from derny.model.errors import Refusal, Unavailable
 from derny.model.periods import Periods
 from derny.topology import DEFAULT_LATENCIES, Topology, fleet_of_shape, load_topology
 
@@ -89,14 +91,20 @@ def command(**flags: Any) -> None:
     settings = _settings(flags)
     try:
         documents = [document for file in flags["files"] for document in load(file)]
+        apply.check_names(documents)
     except SpecError as wrong:
         raise click.UsageError(str(wrong)) from None
     for warning in (warning for document in documents for warning in document.warnings):
         click.echo(f"Warning: {warning}", err=True)
     try:
+        # Whoever waits for the file must not take that of an earlier daemon for it.
+        _remove(flags["ready_file"])
         anyio.run(_run, settings, documents, flags["ready_file"], backend_options={"use_uvloop": UVLOOP})
-    except* (JournalError, Refusal, GRPCError, OSError) as failed:
+    except* (JournalError, Refusal, apply.ApplyError, GRPCError, OSError) as failed:
         raise click.ClickException("; ".join(_sentences(failed))) from None
+    finally:
+        with suppress(OSError):
+            _remove(flags["ready_file"])
 
 
 def _settings(flags: dict[str, Any]) -> Settings:
@@ -135,16 +143,39 @@ def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _sentences(failed: BaseExceptionGroup[BaseException]) -> Iterator[str]:
+def _remove(ready_file: Path | None) -> None:
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+
+
+def _sentences(failed: BaseExceptionGroup[BaseException]) -> list[str]:
+    """What went wrong, without what only follows from it: that a daemon without a journal ends."""
+    errors = list(_leaves(failed))
+    if any(isinstance(error, JournalError) for error in errors):
+        errors = [error for error in errors if not _is_unavailable(error)]
+    return [_sentence(error) for error in errors]
+
+
+def _leaves(failed: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in failed.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _sentences(error)
-        elif isinstance(error, GRPCError):
-            yield error.message or error.status.name
-        elif isinstance(error, OSError) and error.strerror:
-            yield f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            yield from _leaves(error)
         else:
-            yield str(error)
+            yield error
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    if isinstance(error, GRPCError | apply.ApplyError):
+        return error.status is Status.UNAVAILABLE
+    return isinstance(error, Unavailable)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, GRPCError):
+        return error.message or error.status.name
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 async def _run(settings: Settings, documents: list[Document], ready_file: Path | None) -> None:
@@ -170,7 +201,7 @@ async def _apply(daemon: Daemon, documents: list[Document], address: str) -> Non
         jobs = []
         for document in documents:
             applied = await apply.apply(channel, document, f"/{DEFAULT_POOL}")
-            done = "created" if applied.made else "is there already"
+            done = "created" if applied.made else "is there already and is left as it is"
             click.echo(f"{applied.kind} {applied.name} {done}: {applied.id}")
             jobs += [applied] if applied.kind == "job" else []
         if sys.stdout.isatty():
@@ -228,8 +259,8 @@ def _banner(settings: Settings, daemon: Daemon, address: str, applying: bool) ->
     ]
     if not _is_loopback(settings.host):
         lines.append("  WARNING anybody who can reach this address can do anything; nothing is encrypted")
-    if daemon.damage is not None:
-        lines.append(f"  WARNING {daemon.damage}")
+    warnings = (daemon.damage, daemon.misfit)
+    lines += [f"  WARNING {warning}" for warning in warnings if warning is not None]
     if not applying:
         lines.append(f"Next: grpcurl -plaintext {address} list")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ One rule: this is an ordinary client; it calls the same RPCs as everybody else. 
 --apply.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
 import anyio
@@ -13,6 +13,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from derny.client.specfile import Document, JobDocument, PoolDocument
+from derny.client.yaml_tree import SpecError
 from derny.proto.peloton.api.v1alpha.job.stateless import JobState
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import (
     CreateJobRequest,
@@ -27,6 +28,16 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourcePoolPath,
     ResourcePoolServiceStub,
 )
+
+
+class ApplyError(Exception):
+    """The daemon refused a document; the message says which one, where it stands, and why."""
+
+    def __init__(self, document: Document, refusal: GRPCError) -> None:
+        super().__init__(
+            f"{document.place}: {refusal.status.name}: {refusal.message or 'it does not say why'}"
+        )
+        self.status = refusal.status
 
 
 class Applied(NamedTuple):
@@ -51,12 +62,27 @@ class Progress(NamedTuple):
         return self.pods.get("POD_STATE_RUNNING", 0) == self.wanted
 
 
+def check_names(documents: Iterable[Document]) -> None:
+    """SpecError if two documents make the same job or the same pool: the second would be passed over."""
+    places: dict[tuple[str, str], str] = {}
+    for document in documents:
+        kind, name = named = _name(document)
+        if named in places:
+            raise SpecError(
+                f"{document.place}: the {kind} {name} is at {places[named]} already; name it once"
+            )
+        places[named] = document.place
+
+
 async def apply(channel: Channel, document: Document, default_pool: str) -> Applied:
-    """Create what the document describes, unless a job or pool of that name exists; GRPCError as the daemon
-    says."""
-    if isinstance(document, PoolDocument):
-        return await _apply_pool(ResourcePoolServiceStub(channel), document)
-    return await _apply_job(channel, document, default_pool)
+    """Create what the document describes, unless a job or pool of that name exists; ApplyError if the daemon
+    refuses."""
+    try:
+        if isinstance(document, PoolDocument):
+            return await _apply_pool(ResourcePoolServiceStub(channel), document)
+        return await _apply_job(channel, document, default_pool)
+    except GRPCError as refusal:
+        raise ApplyError(document, refusal) from refusal
 
 
 async def follow(channel: Channel, job: str, every_s: float) -> AsyncIterator[Progress]:
@@ -74,6 +100,14 @@ async def follow(channel: Channel, job: str, every_s: float) -> AsyncIterator[Pr
             pods = {name: count for name, count in status.pod_stats.items() if count}
             yield Progress(JobState(status.state).name or "", pods, answer.summary.instance_count)
         await anyio.sleep(every_s)
+
+
+def _name(document: Document) -> tuple[str, str]:
+    """What tells the thing a document makes from all others; a pool's name starts with its parent."""
+    if isinstance(document, JobDocument):
+        return "job", document.spec.name
+    parent = document.spec.parent.value if document.spec.parent else document.parent
+    return "pool", f"{parent.rstrip('/')}/{document.spec.name}"
 
 
 async def _apply_pool(stub: ResourcePoolServiceStub, document: PoolDocument) -> Applied:

@@ -5,7 +5,7 @@ file is only read. A damaged one is set aside, and the longest good prefix of it
 database. Blocking code, called by `store.Journal.open` in a thread, under the directory's lock.
 
 A turn is good if its revision follows the last one and its checksum, chained over all turns before it,
-matches.
+matches. The settings beside the turns have no checksum; they are good if SQLite finds nothing wrong.
 """
 
 import sqlite3
@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from derny.journal import migrations, replacement, wal
 from derny.journal.errors import JournalError
+from derny.journal.leaves import Leaves
 
 APPLICATION_ID: Final = 0x6465726E
 """Set by the first migration."""
@@ -30,11 +31,17 @@ its end whole, with nothing torn, is noticed too."""
 DAMAGE: Final = "damage"
 """Key in `meta` of a rebuilt database: the sentence that says why it was rebuilt."""
 
+IN_META: Final = "the settings beside its turns can't be read"
+NOTHING_TOUCHED: Final = "nothing was touched. Move it away to start afresh."
 TURNS: Final = "SELECT revision, at, events, checksum FROM turns"
 LINK: Final = Struct("<IQd")
 MALFORMED: Final = "its database image is malformed"
+WITHOUT_META: Final = (
+    ", without the settings beside them, which can't be read, so the seed is the one given now or a new one"
+)
 AS_SQLITE_SEES_IT: Final = "mode=ro"
 WITHOUT_ITS_LOG: Final = "immutable=1"
+LEAF_BY_LEAF: Final = "without its tree"
 
 
 class Recovery(NamedTuple):
@@ -53,7 +60,7 @@ class Prefix(NamedTuple):
     """The good turns at the start of a database, and the flaw that ended them, if any."""
 
     seen: str
-    """AS_SQLITE_SEES_IT or WITHOUT_ITS_LOG."""
+    """AS_SQLITE_SEES_IT, WITHOUT_ITS_LOG or LEAF_BY_LEAF."""
     last_revision: int
     checksum: int
     claimed_revision: int
@@ -114,10 +121,23 @@ def _examine(path: Path, seen: str) -> Prefix:
             _raise_unless_damage(error)
             malformed = MALFORMED
             _trust_no_length(connection)
-            _check_owner(path, connection)
+            _check_owner_again(path, connection)
         revision, checksum, flaw = _follow_chain(connection)
         claimed = max(revision, _claimed(connection))
+        malformed = malformed or _flaw_of_meta(connection)
         return Prefix(seen, revision, checksum, claimed, wal.unread(path), flaw or malformed)
+
+
+def _check_owner_again(path: Path, connection: sqlite3.Connection) -> None:
+    """As far as the first page can be read at all; without it nothing else can."""
+    try:
+        _check_owner(path, connection)
+    except sqlite3.DatabaseError as error:
+        _raise_unless_damage(error)
+        raise JournalError(
+            f"{path} can't be read from its first page on, so it is damaged, or no journal ({error}); "
+            f"{NOTHING_TOUCHED}"
+        ) from error
 
 
 def _check_owner(path: Path, connection: sqlite3.Connection) -> None:
@@ -135,8 +155,10 @@ def _check_owner(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _raise_unless_damage(error: sqlite3.DatabaseError) -> None:
-    """Damage is a malformed image, or a table gone with its page; a failing disk is neither."""
-    if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+    """Damage is a malformed image or header, or a table gone with its page; a failing disk is neither."""
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    # Text that isn't UTF-8 is an error of Python's, which has no code.
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in damage:
         raise error
 
 
@@ -164,17 +186,43 @@ def _follow_chain(connection: sqlite3.Connection) -> tuple[int, int, str | None]
     """The last good revision, its checksum, and what is wrong with the next turn, if anything is."""
     kept = checksum = 0
     try:
-        for revision, at, events, found in _turns(connection):
-            if revision != kept + 1:
+        for turn in _turns(connection):
+            if turn[0] != kept + 1:
                 return kept, checksum, f"turn {kept + 1} is missing"
-            well_typed = isinstance(at, float) and isinstance(events, bytes)
-            if not well_typed or chained(checksum, revision, at, events) != found:
-                return kept, checksum, f"turn {revision} does not match its checksum"
-            kept, checksum = revision, found
+            if not _is_good(turn, checksum):
+                return kept, checksum, f"turn {turn[0]} does not match its checksum"
+            kept, checksum = turn[0], turn[3]
     except sqlite3.DatabaseError as error:
         _raise_unless_damage(error)
         return kept, checksum, MALFORMED
     return kept, checksum, None
+
+
+def _is_good(turn: replacement.Row, checksum: int) -> bool:
+    """Whether a turn matches its checksum, given that of the turn before it."""
+    revision, at, events, found = turn
+    well_typed = isinstance(at, float) and isinstance(events, bytes)
+    return well_typed and chained(checksum, revision, at, events) == found
+
+
+def _turns_of_leaves(path: Path) -> Iterator[replacement.Row]:
+    """The good turns in order, found without the tree."""
+    kept = checksum = 0
+    with Leaves(path) as leaves:
+        while turn := next((turn for turn in leaves.turns(kept + 1) if _is_good(turn, checksum)), None):
+            yield turn
+            kept, checksum = turn[0], turn[3]
+
+
+def _flaw_of_meta(connection: sqlite3.Connection) -> str | None:
+    """Whether settings can be read and changed. One page, so SQLite may check all it can."""
+    try:
+        ((verdict,), *_) = connection.execute("PRAGMA integrity_check(meta)")
+        values = [value for (value,) in connection.execute("SELECT value FROM meta")]
+    except sqlite3.DatabaseError as error:
+        _raise_unless_damage(error)
+        return IN_META
+    return None if verdict == "ok" and all(isinstance(value, str) for value in values) else IN_META
 
 
 def _claimed(connection: sqlite3.Connection) -> int:
@@ -182,7 +230,7 @@ def _claimed(connection: sqlite3.Connection) -> int:
     claims = [0]
     for query in ("SELECT max(revision) FROM turns", f"SELECT value FROM meta WHERE key = '{CHECKPOINTED}'"):
         try:
-            claims += [int(value) for (value,) in connection.execute(query) if value is not None]
+            claims += [int(value) for (value,) in connection.execute(query) if str(value).isdecimal()]
         except sqlite3.DatabaseError as error:
             _raise_unless_damage(error)
     return max(claims)
@@ -214,24 +262,26 @@ def _torn_tail(path: Path, prefix: Prefix) -> str | None:
 
 def _salvage(path: Path, prefix: Prefix, flaw: str) -> Prefix:
     """Replace a damaged database by one that holds its longest good prefix, and return that prefix."""
-    best = max(filter(None, (prefix, _examine_without_log(path))), key=lambda it: it.last_revision)
+    views = (prefix, _examine_without_log(path), _examine_leaves(path, prefix))
+    best = max(filter(None, views), key=lambda it: it.last_revision)
     kept, claimed = best.last_revision, max(prefix.claimed_revision, best.claimed_revision)
     if not kept:
         raise JournalError(
-            f"The journal {path} is damaged ({flaw}) and none of its turns can be kept; nothing was touched. "
-            "Move it away to start afresh."
+            f"The journal {path} is damaged ({flaw}) and none of its turns can be kept; {NOTHING_TOUCHED}"
         )
     aside = replacement.set_aside(path)
-    with closing(_connect(path, best.seen)) as damaged:
+    by_leaf = best.seen == LEAF_BY_LEAF
+    with closing(_connect(path, AS_SQLITE_SEES_IT if by_leaf else best.seen)) as damaged:
         _trust_no_length(damaged)
         meta = _meta(damaged)
         of_claimed = f" of at least {claimed}" if claimed > kept else ""
-        without_meta = "" if meta else ", without the settings beside them, which could not be read"
+        without_meta = "" if meta else WITHOUT_META
         meta[DAMAGE] = (
             f"The journal {path} was damaged ({flaw}): {kept} turns{of_claimed} were kept, up to revision "
             f"{kept}{without_meta}; the damaged file was set aside as {aside}."
         )
-        replacement.write(path, islice(_turns(damaged), kept), meta)
+        turns = _turns_of_leaves(path) if by_leaf else _turns(damaged)
+        replacement.write(path, islice(turns, kept), meta)
     replacement.finish(path)
     return best
 
@@ -240,16 +290,23 @@ def _examine_without_log(path: Path) -> Prefix | None:
     """After a checkpoint the database alone may hold turns that a damaged log hides."""
     try:
         return _examine(path, WITHOUT_ITS_LOG)
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, JournalError):
         return None
 
 
+def _examine_leaves(path: Path, prefix: Prefix) -> Prefix:
+    """A lost page in the upper part of the tree hides turns that are still there."""
+    kept = checksum = 0
+    for turn in _turns_of_leaves(path):
+        kept, checksum = turn[0], turn[3]
+    return prefix._replace(seen=LEAF_BY_LEAF, last_revision=kept, checksum=checksum)
+
+
 def _meta(damaged: sqlite3.Connection) -> dict[str, str]:
-    try:
-        meta = dict(damaged.execute("SELECT key, value FROM meta"))
-    except sqlite3.DatabaseError as error:
-        _raise_unless_damage(error)
+    """The settings worth keeping: all, or none if any has come to harm, since no checksum tells which."""
+    if _flaw_of_meta(damaged) is not None:
         return {}
+    meta = dict(damaged.execute("SELECT key, value FROM meta"))
     meta.pop(CHECKPOINTED, None)  # it may be past the prefix
     return meta
 
