@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     # limits of connections stand in the same file.
     "topology": {"client", "core", "model", "edge"},
     "config": {"topology", "edge", "model"},
-    "app": {"agents", "api", "config", "core", "edge", "journal", "model", "runtime"},
+    "app": {"agents", "api", "config", "core", "edge", "journal", "model", "runtime", "topology"},
     "cli": {"app", "client", "config", "journal", "logs", "model", "topology"},
     "__main__": {"cli"},
     "proto": set(),
