@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import a_pool, amounts, pool_id
+from builders import JOB, a_pool, a_template, amounts, pool_id
 from derny.capacity.tree import PoolTree, validate
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.records import Pod
 from derny.model.resources import NOTHING, Resources
+from derny.model.specs import PodTemplate
+from derny.model.states import HealthState, PodState
 
 
 @pytest.fixture
@@ -151,3 +154,25 @@ def test_the_first_failure_is_the_one_that_is_told(tree: PoolTree) -> None:
         validate(tree, pool_id(9), a_pool(amounts(999), pool_id(1), "b"))
     with pytest.raises(Invalid, match="taken"):
         validate(tree, pool_id(9), a_pool(NOTHING, pool_id(1), "b"))
+
+
+def a_waiting_pod(template: PodTemplate, instance: int = 0) -> Pod:
+    return Pod(
+        JOB, instance, template, PodState.PENDING, PodState.RUNNING, 1, 1, 1, 0.0, HealthState.DISABLED
+    )
+
+
+def test_what_waits_is_the_demand_of_its_own_pool_hard_and_slack_apart(tree: PoolTree) -> None:
+    hard = [a_waiting_pod(a_template(cpu=2, memory=7), number) for number in range(2)]
+    revocable = a_waiting_pod(a_template(cpu=3, memory=5, revocable=True), 2)
+    for pod in hard:
+        tree.enqueue(pool_id(2), 0, pod, revocable=False)
+    tree.enqueue(pool_id(2), 1, revocable, revocable=True)
+    leaf = tree.pools[pool_id(2)]
+    assert leaf.demand == amounts(4, 14, 20)
+    assert leaf.slack_demand == amounts(memory=5, disk=10, revocable_cpu=3)
+    assert tree.pools[pool_id(1)].demand == NOTHING
+    for pod in hard:
+        tree.dequeue(pool_id(2), 0, pod, revocable=False)
+    tree.dequeue(pool_id(2), 1, revocable, revocable=True)
+    assert leaf.demand == leaf.slack_demand == NOTHING

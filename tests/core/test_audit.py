@@ -65,6 +65,8 @@ def _forget_the_first_pod(state: State) -> None:
         (_set("pool.jobs", 7), "counts 7 jobs"),
         (_set("pool.allocation", amounts(1)), "allocated"),
         (_set("pool.slack", amounts(99)), "slack"),
+        (_set("pool.demand", amounts(99)), "demands"),
+        (_set("pool.slack_demand", amounts(99)), "demands"),
         (lambda state: state.names.clear(), "by its name"),
         (lambda state: state.names.update(ghost=[job_id(9)]), "a name leads to a job"),
         (lambda state: setattr(state, "pods_wanted", 1), "counted as wanted"),

@@ -1,7 +1,8 @@
-"""The pool hierarchy: paths, limits, usage.
+"""The pool hierarchy: paths, limits, usage, demand.
 
 One rule: what a pool has allocated is what its admitted pods ask for, itself and all pools below, exactly;
-charging and refunding walk up to the root in the same step. The root's limit is the capacity of the
+charging and refunding walk up to the root in the same step. What it demands is what its own queue asks
+for; above, it is summed when it is wanted. The root's limit is the capacity of the
 cluster. Called by `core.pools` (configuration), `capacity.admission` and the appliers of `core.pods`
 (usage).
 """
@@ -28,6 +29,8 @@ class PoolTree:
         self.capacity = NOTHING
         self.version = 0
         """Grows whenever room may have grown, so that "does not fit" can be remembered until it does."""
+        self.changes = 0
+        """Grows with everything that entitlements rest on: configuration, capacity, demand, allocation."""
         self.waiting: OrderedDict[PoolId, None] = OrderedDict()
         """Pools with a queue, the longest not served first."""
 
@@ -100,15 +103,18 @@ class PoolTree:
         self.pools[pool] = Pool(pool, spec, at, at)
         self.pools[spec.parent].children.append(pool)
         self.version += 1
+        self.changes += 1
 
     def set_capacity(self, capacity: Resources) -> None:
         """What the root may allocate from now on."""
         self.capacity = capacity
         self.version += 1
+        self.changes += 1
 
     def charge(self, pool: PoolId, demand: Resources, times: int, revocable: bool) -> None:
         """Count `times` pods of this demand at the pool and above; negative `times` gives them back."""
         self.version += times < 0
+        self.changes += 1
         for found in self.up(self.pools[pool]):
             found.allocation = found.allocation.plus(demand, times)
             if revocable:
@@ -124,14 +130,15 @@ class PoolTree:
                     room = min(room, (limit - used) // need)
         return max(room, 0)
 
-    def enqueue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+    def enqueue(self, pool: PoolId, priority: int, pod: Pod, revocable: bool) -> None:
         """Let a pod wait, behind all others of its priority."""
         found = self.pools[pool]
         found.queue.setdefault(priority, OrderedDict())[pod] = None
         found.blocked_at = -1
         self.waiting[pool] = None
+        self._demand(found, pod, 1, revocable)
 
-    def dequeue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+    def dequeue(self, pool: PoolId, priority: int, pod: Pod, revocable: bool) -> None:
         """Take a pod out of the queue; an emptied priority goes too."""
         found = self.pools[pool]
         del found.queue[priority][pod]
@@ -140,6 +147,14 @@ class PoolTree:
             del found.queue[priority]
         if not found.queue:
             del self.waiting[pool]
+        self._demand(found, pod, -1, revocable)
+
+    def _demand(self, pool: Pool, pod: Pod, times: int, revocable: bool) -> None:
+        self.changes += 1
+        if revocable:
+            pool.slack_demand = pool.slack_demand.plus(pod.template.demand, times)
+        else:
+            pool.demand = pool.demand.plus(pod.template.demand, times)
 
 
 def validate(tree: PoolTree, pool: PoolId, spec: PoolSpec) -> None:

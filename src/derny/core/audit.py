@@ -106,10 +106,15 @@ def _of_groups(state: State) -> Iterator[str]:
 
 
 def _of_pools(state: State) -> Iterator[str]:
-    """Conservation: the allocation at every node is the sum of its admitted pods, exactly, in every kind."""
+    """Conservation: the allocation at every node is the sum of its admitted pods, and the demand of a pool
+    that of its waiting pods, exactly, in every kind."""
     sums: dict[PoolId, Resources] = {}
     slack: dict[PoolId, Resources] = {}
+    demand: dict[tuple[PoolId, bool], Resources] = {}
     for job, pod in _pods(state):
+        if pod.state is PodState.PENDING:
+            key = (job.spec.pool, job.spec.revocable)
+            demand[key] = demand.get(key, NOTHING).plus(pod.template.demand)
         if pod.state in POD_ADMITTED:
             for pool in state.tree.up(state.tree.pools[job.spec.pool]):
                 sums[pool.id] = sums.get(pool.id, NOTHING).plus(pod.template.demand)
@@ -119,6 +124,9 @@ def _of_pools(state: State) -> Iterator[str]:
             yield f"pool {pool.id} has {pool.allocation} allocated, its pods add up to {sums.get(pool.id)}"
         if pool.slack != slack.get(pool.id, NOTHING):
             yield f"pool {pool.id} has {pool.slack} of it as slack, its revocable pods differ"
+        waits = tuple(demand.get((pool.id, revocable), NOTHING) for revocable in (False, True))
+        if (pool.demand, pool.slack_demand) != waits:
+            yield f"pool {pool.id} demands {(pool.demand, pool.slack_demand)}, its queue adds up to {waits}"
     jobs = Counter(job.spec.pool for job in state.jobs.values())
     for pool in state.tree.walk():
         if pool.jobs != jobs[pool.id]:

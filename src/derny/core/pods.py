@@ -160,7 +160,7 @@ def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
     for pod in pods:
-        state.tree.dequeue(job.spec.pool, job.spec.priority, pod)
+        state.tree.dequeue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
         state.move(job, pod, PodState.READY, at)
         state.group(pod).fresh[pod] = None
     _charge(state, job, pods, 1)
@@ -261,7 +261,7 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
     pods = [job.pods[instance] for instance in event.instances]
     for pod in pods:
         if pod.state is PodState.PENDING:
-            state.tree.dequeue(job.spec.pool, job.spec.priority, pod)
+            state.tree.dequeue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
         else:
             state.leave_group(pod)
     _charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
@@ -277,7 +277,7 @@ def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
 
 def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:
     state.move(job, pod, PodState.PENDING, at, message)
-    state.tree.enqueue(job.spec.pool, job.spec.priority, pod)
+    state.tree.enqueue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
 
 
 def _charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:

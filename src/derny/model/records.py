@@ -88,6 +88,17 @@ class Pool(msgspec.Struct, gc=False, eq=False):
     """Of all admitted pods in this pool and below."""
     slack: Resources = NOTHING
     """The part of `allocation` that revocable pods hold."""
+    demand: Resources = NOTHING
+    """Of the hard gangs that wait in this pool itself."""
+    slack_demand: Resources = NOTHING
+    """Of the revocable gangs that wait in this pool itself; their cpu is `revocable_cpu`."""
+    entitlement: Resources = NOTHING
+    """What the pool may hold by the last calculation, hard and slack; without revocable cpu. Derived, like
+    the two below (capacity.entitlement)."""
+    non_slack_entitlement: Resources = NOTHING
+    """The part of it for hard pods."""
+    slack_entitlement: Resources = NOTHING
+    """The part of it for revocable pods, and their cpu under `revocable_cpu`."""
     jobs: int = 0
     queue: dict[int, OrderedDict[Pod, None]] = {}
     """Waiting gangs by priority, first in first out inside one."""
