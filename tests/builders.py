@@ -77,11 +77,12 @@ def a_job(
     template: PodTemplate | None = None,
     revocable: bool = False,
     others: dict[int, PodTemplate] | None = None,
+    unavailable_max: int = 0,
 ) -> JobSpec:
     """A job of alike pods, but for the instances in `others`."""
     templates = (template or a_template(revocable=revocable), *(others or {}).values())
     template_of = {instance: index for index, instance in enumerate(others or {}, 1)}
-    return JobSpec(name, pool, count, b"", templates, template_of, priority, revocable)
+    return JobSpec(name, pool, count, b"", templates, template_of, priority, revocable, unavailable_max)
 
 
 def a_host(

@@ -20,7 +20,13 @@ from derny.proto.peloton.api.v1alpha.pod import (
     TerminationStatus,
 )
 from derny.proto.peloton.api.v1alpha.pod import TerminationStatusReason as Reason
-from derny.proto.peloton.api.v1alpha.pod.svc import GetPodEventsRequest, GetPodRequest
+from derny.proto.peloton.api.v1alpha.pod.svc import (
+    GetPodEventsRequest,
+    GetPodRequest,
+    RestartPodRequest,
+    StartPodRequest,
+    StopPodRequest,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -230,3 +236,51 @@ async def test_runs_far_back_are_told_without_a_spec_that_would_not_fit(counter,
     assert len(infos) == 11
     assert [info.spec is not None for info in infos] == [True] * 4 + [False] * 7
     assert all(info.status is not None for info in infos)
+
+
+async def test_a_pod_is_stopped_started_and_restarted_by_name(counter, job_message):
+    await counter.create(job_message(count=2))
+    await counter.pods.stop_pod(StopPodRequest(POD))
+    await counter.after(1)
+    status = (await get(counter)).current.status
+    assert (status.state, status.desired_state) == (PodState.KILLED, PodState.KILLED)
+    await counter.pods.start_pod(StartPodRequest(POD))
+    await counter.after(1)
+    status = (await get(counter)).current.status
+    assert (status.state, status.pod_id, status.prev_pod_id) == (
+        PodState.RUNNING,
+        PodId(f"{JOB}-0-2"),
+        PodId(f"{JOB}-0-1"),
+    )
+    counter.agents.silent = True
+    await counter.pods.restart_pod(RestartPodRequest(POD))
+    await counter.after(1)
+    status = (await get(counter)).current.status
+    assert (status.state, status.pod_id, status.desired_pod_id) == (
+        PodState.KILLING,
+        PodId(f"{JOB}-0-2"),
+        PodId(f"{JOB}-0-3"),
+    )
+
+
+async def test_a_restart_that_the_sla_can_t_bear_is_aborted(counter, job_message):
+    sla = SlaSpec(preemptible=True, maximum_unavailable_instances=1)
+    await counter.create(job_message(count=2, sla=sla))
+    counter.agents.silent = True
+    await counter.pods.restart_pod(RestartPodRequest(POD, check_sla=True))
+    other = PodName(f"{JOB}-1")
+    with pytest.raises(GRPCError, match="within the SLA") as refused:
+        await counter.pods.restart_pod(RestartPodRequest(other, check_sla=True))
+    assert refused.value.status is Status.ABORTED
+
+
+@pytest.mark.parametrize("name", ["", "Test-1234", f"{JOB}-1234test"])
+async def test_what_is_no_pod_name_starts_nothing(counter, name):
+    for call, request in (
+        (counter.pods.start_pod, StartPodRequest(PodName(name))),
+        (counter.pods.stop_pod, StopPodRequest(PodName(name))),
+        (counter.pods.restart_pod, RestartPodRequest(PodName(name))),
+    ):
+        with pytest.raises(GRPCError, match="is not a pod name") as refused:
+            await call(request)
+        assert refused.value.status is Status.INVALID_ARGUMENT

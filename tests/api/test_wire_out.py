@@ -89,6 +89,8 @@ def a_view(state=PodState.RUNNING, **fields):
         "revision": 9,
         "created_at": 5.0,
         "previous": None,
+        "desired_run": 2,
+        "desired_host": None,
     }
     return PodView(**(values | fields))
 

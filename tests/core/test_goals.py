@@ -6,7 +6,7 @@ import pytest
 
 from builders import JOB, Bench, a_job
 from derny.core import events
-from derny.core.goals import OWED, Step, owed_to_job, owed_to_pod
+from derny.core.goals import OWED, RECOVERY, SUPERSEDED, Step, owed_to_job, owed_to_pod
 from derny.core.machine import EVENT_OF_STEP
 from derny.core.state import AT_REST
 from derny.model.periods import Periods
@@ -33,7 +33,15 @@ def test_owed_steps_and_rest_share_out_all_pairs_without_a_rest() -> None:
 
 def test_every_step_has_an_event_and_every_step_is_owed_somewhere() -> None:
     assert set(EVENT_OF_STEP) == set(Step)
-    assert {step for step, _delay in OWED.values()} | {Step.THROTTLE} == set(Step)
+    assert {step for step, _delay in OWED.values()} | {Step.THROTTLE, RECOVERY[0]} == set(Step)
+
+
+def test_a_superseded_run_is_owed_what_a_stopped_one_is_and_then_the_next() -> None:
+    ends = {S.SUCCEEDED, S.FAILED, S.LOST, S.KILLED}
+    for actual, goal in reachable():
+        if goal is S.KILLED and actual is not S.INITIALIZED:
+            expected = Step.RESTART if actual in ends else OWED[actual, S.KILLED][0]
+            assert SUPERSEDED[actual][0] is expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_a_slice_never_concerns_more_pods_than_the_budget() -> None:
     bench = Bench(hosts=8)
     bench.running(a_job(20))
     job = bench.job()
-    job.goal, job.goals_set = JobState.KILLED, 0
+    job.told, job.goals_set = JobState.KILLED, 0
     assert owed_to_job(bench.machine.state, job, bench.at, 7, Periods()) == (
         events.PodsGoalSet(JOB, 0, 7, S.KILLED),
         7,

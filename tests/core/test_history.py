@@ -24,7 +24,17 @@ def test_an_entry_says_what_the_pod_was() -> None:
     pod.history = extended(pod, 13.0, -1, texts)
     first, second = entries(pod, texts)
     assert first == Entry(
-        12.5, PodState.PENDING, PodState.RUNNING, HealthState.DISABLED, 2, 3, 1, 7, "a message", "A_REASON"
+        12.5,
+        PodState.PENDING,
+        PodState.RUNNING,
+        HealthState.DISABLED,
+        2,
+        3,
+        1,
+        7,
+        "a message",
+        "A_REASON",
+        False,
     )
     assert (second.state, second.host, second.message) == (PodState.READY, -1, "")
 

@@ -12,6 +12,7 @@ from derny.core.audit import fingerprint
 from derny.core.effects import Kill, Launch
 from derny.core.history import entries
 from derny.core.pods import THROTTLED
+from derny.model.errors import Invalid, NotFound
 from derny.model.ids import HostName, PodId
 from derny.model.periods import Periods
 from derny.model.records import Termination
@@ -634,3 +635,148 @@ def test_pods_of_other_pools_are_charged_all_the_way_up() -> None:
     bench.create(a_job(1, pool=below), job_id(2))
     assert bench.states(job_id(2)) == [S.PENDING]
     assert job.goal is JobState.RUNNING
+
+
+def test_a_restarted_pod_is_killed_and_begins_the_next_run_at_once_without_a_failure() -> None:
+    bench = Bench()
+    pod = bench.running(a_job()).pods[0]
+    (event,) = bench.do(commands.RestartPod(JOB, 0))
+    assert event == events.RunsSuperseded(
+        JOB, [0], TerminationReason.KILLED_FOR_RESTART, "Restarting the pod"
+    )
+    assert (pod.run, pod.desired_run, pod.termination) == (
+        1,
+        2,
+        Termination(TerminationReason.KILLED_FOR_RESTART),
+    )
+    assert bench.do(commands.RestartPod(JOB, 0)) == [], "until the new run begins the wish stands already"
+    bench.settle()
+    assert (pod.state, pod.message) == (PodState.KILLING, "Restarting the pod")
+    bench.report(TaskState.KILLED, 0)
+    assert (pod.state, pod.run, pod.desired_run, pod.failures, pod.termination) == (
+        PodState.LAUNCHED,
+        2,
+        2,
+        0,
+        None,
+    )
+
+
+def test_a_pod_that_waits_is_restarted_too() -> None:
+    bench = Bench(hosts=1, cpu=1)
+    bench.create(a_job(2))
+    waiting = next(pod for pod in bench.job().pods if pod.state is not PodState.LAUNCHED)
+    bench.do(commands.RestartPod(JOB, waiting.instance))
+    bench.settle()
+    assert (waiting.run, waiting.superseded) == (2, False)
+
+
+def test_a_stopped_pod_stays_stopped_until_it_is_started_and_then_begins_at_once() -> None:
+    bench = Bench()
+    bench.running(a_job(2))
+    for _ in range(2):
+        bench.report(TaskState.FAILED, 0)
+        bench.after(3600)
+        bench.report(TaskState.RUNNING, 0)
+    pod = bench.pod()
+    bench.do(commands.StopPod(JOB, 0))
+    bench.settle()
+    bench.report(TaskState.KILLED, 0)
+    bench.live(10_000)
+    assert (pod.state, pod.goal, pod.failures) == (PodState.KILLED, PodState.KILLED, 2)
+    assert pod.termination == Termination(TerminationReason.KILLED_ON_REQUEST)
+    assert bench.job().goal is JobState.RUNNING
+    assert bench.do(commands.StopPod(JOB, 0)) == []
+    run = pod.run
+    bench.do(commands.StartPod(JOB, 0))
+    bench.settle()
+    assert (pod.state, pod.run, pod.failures) == (PodState.LAUNCHED, run + 1, 2)
+    assert bench.do(commands.StartPod(JOB, 0)) == []
+
+
+def test_restarting_a_stopped_pod_starts_it() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.do(commands.StopPod(JOB, 0))
+    bench.settle()
+    bench.report(TaskState.KILLED, 0)
+    bench.do(commands.RestartPod(JOB, 0))
+    bench.settle()
+    assert (bench.pod().state, bench.pod().run) == (PodState.LAUNCHED, 2)
+
+
+def test_starting_one_pod_of_a_stopped_job_lets_the_job_run_and_leaves_the_others_stopped() -> None:
+    bench = Bench()
+    bench.running(a_job(3))
+    bench.stop()
+    bench.report(TaskState.KILLED, 0, 1, 2)
+    version = bench.version()
+    bench.do(commands.StartPod(JOB, 1))
+    bench.settle()
+    assert bench.states() == [PodState.KILLED, PodState.LAUNCHED, PodState.KILLED]
+    assert (bench.job().goal, bench.version()) == (JobState.RUNNING, version)
+
+
+def test_a_pod_started_while_its_job_is_still_being_stopped_is_started() -> None:
+    bench = Bench(hosts=8)
+    bench.running(a_job(20))
+    bench.do(commands.StopJob(JOB, bench.version()))
+    bench.advance(5)
+    bench.do(commands.StartPod(JOB, 2))
+    bench.do(commands.StopPod(JOB, 19))
+    bench.settle(5)
+    assert [pod.instance for pod in bench.job().pods if pod.goal is PodState.RUNNING] == [2]
+    assert bench.job().exempt == {}
+
+
+def test_a_pod_is_not_started_beyond_its_job_or_while_it_is_being_deleted() -> None:
+    bench = Bench()
+    bench.running(a_job(2))
+    with pytest.raises(Invalid, match="beyond the job's instance_count 2"):
+        bench.do(commands.StartPod(JOB, 2))
+    with pytest.raises(NotFound):
+        bench.do(commands.StopPod(JOB, 2))
+    bench.do(commands.DeleteJob(JOB, bench.version(), True))
+    for command in (commands.StartPod(JOB, 0), commands.RestartPod(JOB, 0)):
+        with pytest.raises(Invalid, match="going to be deleted"):
+            bench.do(command)
+
+
+def test_failures_are_forgotten_after_a_long_run_and_not_before() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.report(TaskState.FAILED, 0)
+    bench.after(30)
+    bench.report(TaskState.RUNNING, 0)
+    bench.live(bench.periods.failures_forgiven_s - 1)
+    assert bench.pod().failures == 1
+    bench.live(2)
+    assert bench.pod().failures == 0
+    assert events.FailuresForgiven(JOB, [0]) in bench.log
+
+
+def test_a_run_superseded_by_another_configuration_ends_without_counting_and_keeps_its_host_in_mind() -> None:
+    bench = Bench()
+    job = bench.running(a_job())
+    pod, host = job.pods[0], job.pods[0].host
+    job.specs[2] = a_job()
+    reason = TerminationReason.KILLED_FOR_UPDATE
+    event = events.RunsSuperseded(JOB, [0], reason, "Updating", config=2, in_place=True, forgiven=True)
+    bench.machine.replay(bench.at, [event])
+    assert (pod.desired_config, pod.desired_host, pod.desired_run) == (2, host, 1)
+    bench.settle()
+    bench.report(TaskState.FAILED, 0)
+    assert (pod.config, pod.run, pod.failures) == (2, 2, 0)
+
+
+def test_a_stopped_pod_takes_note_of_another_configuration_and_stays_stopped() -> None:
+    bench = Bench()
+    job = bench.running(a_job())
+    bench.stop()
+    bench.report(TaskState.KILLED, 0)
+    job.specs[2] = a_job()
+    bench.machine.replay(
+        bench.at, [events.RunsSuperseded(JOB, [0], TerminationReason.KILLED_FOR_UPDATE, config=2)]
+    )
+    assert bench.settle() == []
+    assert (bench.pod().state, bench.pod().config, bench.pod().desired_config) == (PodState.KILLED, 1, 2)

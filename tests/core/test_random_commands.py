@@ -63,6 +63,7 @@ class Cluster(RuleBasedStateMachine):
         priority=st.integers(-1, 2),
         pool=st.sampled_from([POOL, pool_id(1), pool_id(2), pool_id(3)]),
         mixed=st.booleans(),
+        unavailable_max=st.integers(0, 2),
     )
     def create_job(
         self,
@@ -73,8 +74,10 @@ class Cluster(RuleBasedStateMachine):
         priority: int,
         pool: str,
         mixed: bool,
+        unavailable_max: int,
     ) -> None:
-        spec = a_job(count, pool, "twin", priority, template, others={1: other} if mixed else None)  # type: ignore[arg-type]  # pools are pool ids
+        others = {1: other} if mixed else None
+        spec = a_job(count, pool, "twin", priority, template, others=others, unavailable_max=unavailable_max)  # type: ignore[arg-type]  # pools are pool ids
         self.try_to(commands.CreateJob(job, spec))
 
     @rule(job=jobs, count=st.integers(1, 4))
@@ -109,6 +112,23 @@ class Cluster(RuleBasedStateMachine):
     def delete_by_force(self, job: JobId) -> None:
         if job in self.bench.machine.state.jobs:
             self.try_to(commands.DeleteJob(job, self.bench.version(job), True))
+
+    @rule(
+        job=jobs,
+        instance=st.integers(0, 8),
+        command=st.sampled_from([commands.StartPod, commands.StopPod, commands.RestartPod]),
+    )
+    def change_pod(
+        self,
+        job: JobId,
+        instance: int,
+        command: type[commands.StartPod | commands.StopPod | commands.RestartPod],
+    ) -> None:
+        self.try_to(command(job, instance))
+
+    @rule(job=jobs, instance=st.integers(0, 8))
+    def restart_within_the_sla(self, job: JobId, instance: int) -> None:
+        self.try_to(commands.RestartPod(job, instance, check_sla=True))
 
     @rule(
         number=hosts,

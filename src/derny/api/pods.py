@@ -12,7 +12,7 @@ from derny.api import wire_in, wire_out
 from derny.api.codec import decode, encode
 from derny.api.contract import Methods, without
 from derny.api.reply import made
-from derny.core import queries
+from derny.core import commands, queries
 from derny.core.queries import PodEventView, PodView
 from derny.core.state import State
 from derny.model.errors import Invalid, NotFound
@@ -26,7 +26,6 @@ SPECS_BYTES: Final = 2 * 1024 * 1024
 """Of all specs in one answer; clients accept messages of 4 MiB unless they are told otherwise."""
 
 _LATER = {
-    **dict.fromkeys(("StartPod", "StopPod", "RestartPod"), "operations on single pods"),
     "BrowsePodSandbox": "the simulated sandbox",
     **dict.fromkeys(("RefreshPod", "GetPodCache", "DeletePodEvents"), "the debugging methods"),
 }
@@ -62,6 +61,21 @@ class PodService(svc.PodServiceBase):
 
     def __mapping__(self) -> Methods:
         return without(super().__mapping__(), _LATER)
+
+    async def start_pod(self, message: svc.StartPodRequest) -> svc.StartPodResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        await self._loop.submit(commands.StartPod(job, instance))
+        return svc.StartPodResponse()
+
+    async def stop_pod(self, message: svc.StopPodRequest) -> svc.StopPodResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        await self._loop.submit(commands.StopPod(job, instance))
+        return svc.StopPodResponse()
+
+    async def restart_pod(self, message: svc.RestartPodRequest) -> svc.RestartPodResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        await self._loop.submit(commands.RestartPod(job, instance, message.check_sla))
+        return svc.RestartPodResponse()
 
     async def get_pod(self, message: svc.GetPodRequest) -> svc.GetPodResponse:
         job, instance = parse_pod_name(wire_in.text_of(message.pod_name))

@@ -119,6 +119,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
         template_of,
         sla.priority if sla is not None else 0,
         revocable,
+        sla.maximum_unavailable_instances if sla is not None else 0,
     )
 
 

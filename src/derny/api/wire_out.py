@@ -195,7 +195,8 @@ def pod_status(view: PodView, now: float, waits_for: str = "") -> PodStatus:
         revision=revision(view.revision, view.created_at, view.changed_at),
         prev_pod_id=PodId(view.previous) if view.previous else None,
         resource_usage=_resource_usage(view, now),
-        desired_pod_id=PodId(run),
+        desired_pod_id=PodId(pod_id(view.job, view.instance, view.desired_run)),
+        desired_host=view.desired_host or "",
         host_id=view.agent_id,
     )
 
@@ -251,7 +252,7 @@ def past_status(event: PodEventView) -> PodStatus:
         agent_id=AgentId(event.agent_id) if event.agent_id else None,
         # Only events tell of a run 0 before the first.
         prev_pod_id=PodId(event.previous) if entry.run > 1 else None,
-        desired_pod_id=PodId(event.pod),
+        desired_pod_id=PodId(event.desired),
         host_id=event.agent_id,
     )
 
@@ -272,7 +273,7 @@ def pod_event(event: PodEventView) -> PodEvent:
         reason=entry.reason,
         prev_pod_id=PodId(event.previous),
         healthy=f"HEALTH_STATE_{entry.health.name}",
-        desired_pod_id=PodId(event.pod),
+        desired_pod_id=PodId(event.desired),
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from derny.core.availability import is_unavailable
 from derny.core.goals import OWED
-from derny.core.state import AT_REST, State, new_counts
+from derny.core.state import AT_REST, State, is_at_rest, new_counts
 from derny.model.ids import PoolId, pod_name
 from derny.model.records import Job, Pod
 from derny.model.resources import NOTHING, Resources
@@ -74,6 +75,9 @@ def _of_jobs(state: State) -> Iterator[str]:
                 yield f"pod {_name(pod)} stands at instance {instance} of job {job.id}"
             if pod.host is None and pod.state in POD_ON_HOST:
                 yield f"pod {_name(pod)} is {pod.state.name} on no host"
+        unavailable = sum(map(is_unavailable, job.pods))
+        if unavailable != job.unavailable:
+            yield f"job {job.id} counts {job.unavailable} unavailable pods, there are {unavailable}"
         if counts != job.counts:
             yield f"job {job.id} counts {job.counts}, its pods are {counts}"
         if job.id not in state.names.get(job.spec.name, ()):
@@ -158,5 +162,5 @@ def _of_owed_steps(state: State) -> Iterator[str]:
     for _, pod in _pods(state):
         if ((pod.state, pod.goal) in AT_REST) == ((pod.state, pod.goal) in OWED):
             yield f"({pod.state.name}, {pod.goal.name}) must be either at rest or owed a step"
-        elif (pod.state, pod.goal) in OWED and pod not in state.dirty_pods and id(pod) not in timed:
+        elif not is_at_rest(pod) and pod not in state.dirty_pods and id(pod) not in timed:
             yield f"pod {_name(pod)}, {pod.state.name} with goal {pod.goal.name}, is forgotten"

@@ -49,6 +49,28 @@ class DeleteJob(msgspec.Struct, frozen=True, gc=False):
     force: bool = False
 
 
+class StartPod(msgspec.Struct, frozen=True, gc=False):
+    """Want one pod running, in a new run at once if it has ended; its job too, without its other pods."""
+
+    job: JobId
+    instance: int
+
+
+class StopPod(msgspec.Struct, frozen=True, gc=False):
+    """Want one pod stopped until it is started again."""
+
+    job: JobId
+    instance: int
+
+
+class RestartPod(msgspec.Struct, frozen=True, gc=False):
+    """Want a new run of one pod. `check_sla`: only if the job's SLA can bear it."""
+
+    job: JobId
+    instance: int
+    check_sla: bool = False
+
+
 class HostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A host as its agent registers it. `ports` is an inclusive range; `labels` are its attributes."""
 
@@ -93,4 +115,16 @@ class ReportPods(msgspec.Struct, frozen=True, gc=False):
     reports: list[PodReport]
 
 
-Command = CreatePool | CreateJob | StartJob | StopJob | DeleteJob | SeeHosts | LoseHosts | ReportPods
+Command = (
+    CreatePool
+    | CreateJob
+    | StartJob
+    | StopJob
+    | DeleteJob
+    | StartPod
+    | StopPod
+    | RestartPod
+    | SeeHosts
+    | LoseHosts
+    | ReportPods
+)

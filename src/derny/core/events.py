@@ -10,7 +10,7 @@ import msgspec
 from derny.core.commands import HostSeen
 from derny.model.ids import HostName, JobId, PodId, PoolId
 from derny.model.specs import JobSpec, PoolSpec
-from derny.model.states import JobState, PodState
+from derny.model.states import JobState, PodState, TerminationReason
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
@@ -69,6 +69,39 @@ class PodsGoalSet(_Event, frozen=True, gc=False, tag=True):
     first: int
     end: int
     goal: PodState
+
+
+class PodsWanted(_Event, frozen=True, gc=False, tag=True):
+    """These pods have been started or stopped by themselves. A start lets their job run again too."""
+
+    job: JobId
+    instances: list[int]
+    goal: PodState
+
+
+class RunsSuperseded(_Event, frozen=True, gc=False, tag=True):
+    """The current runs of these pods are to end, each followed at once by a new one.
+
+    With a `config` the new runs have that configuration, and pods that are to stay stopped only take note of
+    it. `in_place` has them look for the hosts they are on. `forgiven` pods begin without failures. `message`
+    and `why` are for the status.
+    """
+
+    job: JobId
+    instances: list[int]
+    reason: TerminationReason
+    message: str = ""
+    why: str = ""
+    config: int = 0
+    in_place: bool = False
+    forgiven: bool = False
+
+
+class FailuresForgiven(_Event, frozen=True, gc=False, tag=True):
+    """These pods have run for so long that their earlier failures no longer count."""
+
+    job: JobId
+    instances: list[int]
 
 
 class PodsRemoved(_Event, frozen=True, gc=False, tag=True):
@@ -169,6 +202,9 @@ Event = (
     | JobRemoved
     | PodsCreated
     | PodsGoalSet
+    | PodsWanted
+    | RunsSuperseded
+    | FailuresForgiven
     | PodsRemoved
     | GangsAdmitted
     | PodsPlaced

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from derny.core.events import Event, JobRemoved, JobStateChanged, PodsCreated, PodsGoalSet, PodsRemoved
 from derny.core.jobs import STOPPED, computed_state, has_ended
 from derny.core.pods import THROTTLED
-from derny.core.state import State, pod_goal
+from derny.core.state import State, is_at_rest, pod_goal
 from derny.model.periods import Periods
 from derny.model.records import Job, Pod
 from derny.model.states import JobState, PodState
@@ -28,6 +28,7 @@ class Step(Enum):
     KILL = auto()
     KILL_WAITING = auto()
     REQUEUE = auto()
+    FORGIVE = auto()
 
 
 def _at_once(pod: Pod, periods: Periods) -> float:
@@ -63,6 +64,10 @@ def _kill_timeout_s(pod: Pod, periods: Periods) -> float:
     return periods.kill_timeout_s
 
 
+def _forgiven_after_s(pod: Pod, periods: Periods) -> float:
+    return periods.failures_forgiven_s
+
+
 Delay = Callable[[Pod, Periods], float]
 
 _RUN = PodState.RUNNING
@@ -93,9 +98,27 @@ OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
 }
 
 
+SUPERSEDED: dict[PodState, tuple[Step, Delay]] = {
+    **{actual: row for (actual, goal), row in OWED.items() if goal is PodState.KILLED},
+    # It was not the pod's fault: no back-off.
+    **dict.fromkeys(_ENDS, (Step.RESTART, _at_once)),
+}
+"""What is owed to a pod that shall run, but in another run: its run is ended as if the pod were stopped."""
+
+RECOVERY: tuple[Step, Delay] = (Step.FORGIVE, _forgiven_after_s)
+"""What is owed to a pod that runs after failures."""
+
+
+def _row(pod: Pod) -> tuple[Step, Delay] | None:
+    if pod.goal is _RUN and pod.superseded:
+        return SUPERSEDED[pod.state]
+    row = OWED.get((pod.state, pod.goal))
+    return row if row is not None or is_at_rest(pod) else RECOVERY
+
+
 def owed_to_pod(state: State, pod: Pod, at: float, periods: Periods) -> Step | None:
     """The step to take now. None: nothing is owed, or not yet; then a timer has been set."""
-    row = OWED.get((pod.state, pod.goal))
+    row = _row(pod)
     if row is None:
         return None
     step, delay_s = row
@@ -120,7 +143,7 @@ def owed_to_job(state: State, job: Job, at: float, budget: int, periods: Periods
     made = len(job.pods)
     if job.goals_set < made:
         end = min(made, job.goals_set + budget)
-        return PodsGoalSet(job.id, job.goals_set, end, pod_goal(job.goal)), end - job.goals_set
+        return PodsGoalSet(job.id, job.goals_set, end, pod_goal(job.told)), end - job.goals_set
     if job.goal is JobState.RUNNING and made < job.spec.instance_count:
         end = min(job.spec.instance_count, made + budget)
         return PodsCreated(job.id, made, end), end - made

@@ -37,6 +37,8 @@ class Entry(NamedTuple):
     """Row of the host table; -1 when the run has no host."""
     message: str
     reason: str
+    rerun: bool
+    """A new run was wanted."""
 
 
 class Texts:
@@ -64,7 +66,7 @@ def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
     entry = _ENTRY.pack(
         at,
         pod.state,
-        pod.goal,
+        pod.goal | pod.rerun << 7,
         pod.health,
         pod.config,
         pod.desired_config,
@@ -85,7 +87,7 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
         yield Entry(
             at,
             PodState(state),
-            PodState(goal),
+            PodState(goal & 127),
             HealthState(health),
             config,
             desired,
@@ -93,6 +95,7 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
             host,
             texts.all[message],
             texts.all[reason],
+            goal > 127,
         )
 
 

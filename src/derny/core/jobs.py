@@ -88,7 +88,8 @@ def apply_created(state: State, event: JobCreated, at: float) -> None:
 
 def apply_goal_set(state: State, event: JobGoalSet, at: float) -> None:
     job = state.jobs[event.job]
-    job.goal = event.goal
+    job.goal = job.told = event.goal
+    job.exempt = {}
     job.config, job.desired, job.workflow = event.version
     job.goals_set = 0
     state.touch(job, at)

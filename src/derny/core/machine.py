@@ -42,6 +42,9 @@ APPLIERS: dict[type[Event], Applier] = {
     events.JobRemoved: jobs.apply_removed,
     events.PodsCreated: pods.apply_created,
     events.PodsGoalSet: pods.apply_goal_set,
+    events.PodsWanted: pods.apply_wanted,
+    events.RunsSuperseded: pods.apply_superseded,
+    events.FailuresForgiven: pods.apply_forgiven,
     events.PodsRemoved: pods.apply_removed,
     events.GangsAdmitted: pods.apply_admitted,
     events.PodsPlaced: pods.apply_placed,
@@ -60,6 +63,7 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
     Step.THROTTLE: events.PodsThrottled,
     Step.KILL: events.PodsKillRequested,
     Step.KILL_WAITING: lambda job, instances: events.PodsKilled(job, instances, "Non-running pod killed"),
+    Step.FORGIVE: events.FailuresForgiven,
     Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
 }
 
@@ -86,6 +90,9 @@ class Machine:
             commands.StartJob: jobs.decide_start,
             commands.StopJob: jobs.decide_stop,
             commands.DeleteJob: jobs.decide_delete,
+            commands.StartPod: pods.decide_start,
+            commands.StopPod: pods.decide_stop,
+            commands.RestartPod: pods.decide_restart,
             commands.SeeHosts: hosts.decide_see,
             commands.LoseHosts: hosts.decide_lose,
             commands.ReportPods: pods.decide_report,

@@ -15,9 +15,11 @@ may come late, twice and out of order: only those that lead on from where the cu
 
 from collections.abc import Sequence
 
-from derny.core.commands import PodReport, ReportPods
+from derny.core.availability import may_disrupt
+from derny.core.commands import PodReport, ReportPods, RestartPod, StartPod, StopPod
 from derny.core.events import (
     Event,
+    FailuresForgiven,
     GangsAdmitted,
     OrphansFound,
     PodsCreated,
@@ -31,9 +33,11 @@ from derny.core.events import (
     PodsRestarted,
     PodsThrottled,
     PodsUnplaced,
+    PodsWanted,
+    RunsSuperseded,
 )
 from derny.core.state import State, pod_goal
-from derny.model.errors import Invalid
+from derny.model.errors import Invalid, WrongState
 from derny.model.ids import JobId, PodId, parse_pod_id
 from derny.model.records import Job, Pod, Termination
 from derny.model.specs import PodTemplate
@@ -43,6 +47,7 @@ from derny.model.states import (
     POD_STATE_OF_TASK,
     POD_TERMINAL,
     HealthState,
+    JobState,
     PodState,
     TerminationReason,
 )
@@ -61,6 +66,56 @@ _PROGRESS = {
     PodState.KILLED: 4,
 }
 """How far a launched run has come; a report that leads nowhere further is a repeat or a latecomer."""
+
+
+def decide_start(state: State, command: StartPod, at: float) -> list[PodsWanted]:
+    """NotFound; Invalid: beyond the job's count, or the job is being deleted.
+
+    Nothing for a pod that is to run anyway.
+    """
+    job, pod = _startable(state, command.job, command.instance)
+    return [] if pod.goal is PodState.RUNNING else [PodsWanted(job.id, [pod.instance], PodState.RUNNING)]
+
+
+def decide_stop(state: State, command: StopPod, at: float) -> list[PodsWanted]:
+    """NotFound. Nothing for a pod that is to stop anyway."""
+    pod = state.pod(command.job, command.instance)
+    return [PodsWanted(pod.job, [pod.instance], PodState.KILLED)] if pod.goal is PodState.RUNNING else []
+
+
+def decide_restart(state: State, command: RestartPod, at: float) -> list[Event]:
+    """As `decide_start`; WrongState: the SLA was to be heeded and can't bear it.
+
+    Nothing while an earlier wish for a new run is pending.
+    """
+    job, pod = _startable(state, command.job, command.instance)
+    if pod.goal is not PodState.RUNNING:
+        return [PodsWanted(job.id, [pod.instance], PodState.RUNNING)]
+    if pod.rerun:
+        return []
+    if command.check_sla and not may_disrupt(job, pod):
+        raise WrongState(
+            f"pod {pod.job}-{pod.instance} can't be restarted within the SLA: {job.unavailable} pods of its"
+            f" job are unavailable, and sla.maximum_unavailable_instances is {job.spec.unavailable_max}"
+        )
+    reason = (
+        TerminationReason.KILLED_FOR_SLA_AWARE_RESTART
+        if command.check_sla
+        else TerminationReason.KILLED_FOR_RESTART
+    )
+    return [RunsSuperseded(job.id, [pod.instance], reason, "Restarting the pod")]
+
+
+def _startable(state: State, job_id: JobId, instance: int) -> tuple[Job, Pod]:
+    job = state.job(job_id)
+    if instance >= job.spec.instance_count:
+        raise Invalid(
+            f"pod_name {job_id}-{instance} is beyond the job's instance_count {job.spec.instance_count}"
+        )
+    pod = state.pod(job_id, instance)
+    if PodState.DELETED in (pod.goal, pod_goal(job.goal)):
+        raise Invalid(f"pod {job_id}-{instance} is going to be deleted; expected a pod that is not")
+    return job, pod
 
 
 def decide_report(state: State, command: ReportPods, at: float) -> list[Event]:
@@ -131,17 +186,70 @@ def apply_created(state: State, event: PodsCreated, at: float) -> None:
 def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
     job = state.jobs[event.job]
     for pod in job.pods[event.first : event.end]:
-        if pod.goal is event.goal:
-            continue
-        pod.goal = event.goal
-        stopped = event.goal is not PodState.RUNNING
-        if stopped and pod.message == THROTTLED:
-            pod.message = ""
-        # A kill that has been asked for can't be taken back, so its reason stands.
-        if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
-            pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST) if stopped else None
-        state.record(pod, at)
+        if pod.goal is not event.goal and pod.instance not in job.exempt:
+            _set_goal(pod, event.goal)
+            state.record(pod, at)
     job.goals_set = event.end
+    if job.exempt and event.end == len(job.pods):
+        job.exempt = {}
+    state.touch(job, at)
+
+
+def _set_goal(pod: Pod, goal: PodState) -> None:
+    pod.goal = goal
+    stopped = goal is not PodState.RUNNING
+    if stopped:
+        pod.rerun, pod.desired_host = False, None
+        if pod.message == THROTTLED:
+            pod.message = ""
+    # A kill that has been asked for can't be taken back, so its reason stands.
+    if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
+        pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST) if stopped else None
+
+
+def apply_wanted(state: State, event: PodsWanted, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        _set_goal(pod, event.goal)
+        if event.goal is PodState.RUNNING:
+            # By a client's word, so without waiting for a back-off.
+            pod.rerun = pod.state in POD_TERMINAL or pod.state is PodState.KILLING
+            job.goal = JobState.RUNNING
+        if job.goals_set < len(job.pods):
+            job.exempt[instance] = None
+        state.record(pod, at)
+    state.touch(job, at)
+
+
+def apply_superseded(state: State, event: RunsSuperseded, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        if event.config:
+            pod.desired_config = event.config
+        else:
+            pod.rerun = True
+        if event.in_place:
+            pod.desired_host = pod.desired_host or (None if pod.state in POD_TERMINAL else pod.host)
+        else:
+            pod.desired_host = None
+        if event.forgiven:
+            pod.failures = 0
+        if pod.goal is PodState.RUNNING:
+            pod.message, pod.reason = event.message, event.why
+            if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
+                pod.termination = Termination(event.reason)
+        state.record(pod, at)
+    state.touch(job, at)
+
+
+def apply_forgiven(state: State, event: FailuresForgiven, at: float) -> None:
+    job = state.jobs[event.job]
+    for instance in event.instances:
+        pod = job.pods[instance]
+        pod.failures = 0
+        state.record(pod, at)
     state.touch(job, at)
 
 
@@ -215,6 +323,8 @@ def apply_reported(state: State, event: PodsReported, at: float) -> None:
     for pod in pods:
         if event.state is PodState.RUNNING:
             pod.started_at = at
+        if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
+            pod.desired_host = None
         state.move(job, pod, event.state, at, event.message, event.reason)
     state.touch(job, at)
 
@@ -238,6 +348,7 @@ def apply_restarted(state: State, event: PodsRestarted, at: float) -> None:
         pod.health = HealthState.UNKNOWN if pod.template.health_checked else HealthState.DISABLED
         pod.host, pod.ports, pod.termination = None, (), None
         pod.started_at = pod.completed_at = 0.0
+        pod.rerun = False
         state.move(job, pod, PodState.INITIALIZED, at)
         _queue(state, job, pod, at)
     state.touch(job, at)
@@ -252,7 +363,9 @@ def apply_kill_requested(state: State, event: PodsKillRequested, at: float) -> N
             pod.changed_at = at
             state.record(pod, at)
         else:
-            state.move(job, pod, PodState.KILLING, at, "Killing the pod")
+            # Why it is killed has been said already if it is to be followed by another run.
+            said = (pod.message, pod.reason) if pod.superseded else ("Killing the pod", "")
+            state.move(job, pod, PodState.KILLING, at, *said)
     state.touch(job, at)
 
 
@@ -308,7 +421,7 @@ def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: f
 def _is_failure(pod: Pod, end: PodState) -> bool:
     """Whether a run that ended so should have gone on. What we asked to be killed did not fail, nor did
     what was lost (behaviour, jobs §7.5; there our own kills count too, which only lengthens back-offs)."""
-    if pod.config != pod.desired_config or pod.state is PodState.KILLING:
+    if pod.superseded or pod.state is PodState.KILLING:
         return False
     if end is PodState.FAILED:
         return True

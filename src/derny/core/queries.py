@@ -66,6 +66,8 @@ class PodView(msgspec.Struct, frozen=True):
     created_at: float
     previous: PodId | None
     """The pod id of the run before, None in the first."""
+    desired_run: int
+    desired_host: HostName | None
 
 
 class PodEventView(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class PodEventView(msgspec.Struct, frozen=True):
     entry: Entry
     pod: PodId
     previous: PodId
+    desired: PodId
     host: HostName | None
     agent_id: str
 
@@ -276,6 +279,8 @@ def _pod_view(state: State, job: Job, pod: Pod) -> PodView:
         pod.revision,
         job.created_at,
         pod_id(pod.job, pod.instance, pod.run - 1) if pod.run > 1 else None,
+        pod.desired_run,
+        pod.desired_host,
     )
 
 
@@ -285,6 +290,7 @@ def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
         entry,
         pod_id(pod.job, pod.instance, entry.run),
         pod_id(pod.job, pod.instance, entry.run - 1),
+        pod_id(pod.job, pod.instance, entry.run + entry.rerun),
         host,
         state.hosts[host].agent_id if host else "",
     )

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import msgspec
 
 from derny.capacity.tree import PoolTree
+from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, JobId
@@ -37,7 +38,8 @@ AT_REST = frozenset(
         for goal in (PodState.KILLED, PodState.DELETED)
     }
 )
-"""(actual, goal) pairs that owe no step, now or later; `core.goals` has the steps of all others."""
+"""(actual, goal) pairs that owe no step, now or later, unless the run is superseded or the pod recovers from
+failures; `core.goals` has the steps of all others."""
 
 
 class Group(msgspec.Struct, eq=False):
@@ -116,7 +118,11 @@ class State:
         """Write down what the pod is now, and look at it again if it owes a step."""
         pod.revision += 1
         pod.history = extended(pod, at, self.table.row_of[pod.host] if pod.host else -1, self.texts)
-        if (pod.state, pod.goal) not in AT_REST:
+        unavailable = is_unavailable(pod)
+        if unavailable is not pod.unavailable:
+            pod.unavailable = unavailable
+            self.jobs[pod.job].unavailable += 1 if unavailable else -1
+        if not is_at_rest(pod):
             self.dirty_pods[pod] = None
 
     def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
@@ -130,6 +136,18 @@ class State:
         pod.message = message
         pod.reason = reason
         self.record(pod, at)
+
+
+def is_at_rest(pod: Pod) -> bool:
+    """Whether no step is owed to the pod, now or later."""
+    if (pod.state, pod.goal) not in AT_REST:
+        return False
+    return pod.goal is not PodState.RUNNING or not (pod.superseded or _recovers(pod))
+
+
+def _recovers(pod: Pod) -> bool:
+    """It runs after failures, which will be forgotten if it goes on."""
+    return pod.failures > 0 and pod.state is PodState.RUNNING
 
 
 def new_counts() -> list[int]:

@@ -74,6 +74,10 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     restart_backoff_max_s: Delay = 3600
     """The longest delay of a restart."""
 
+    failures_forgiven_s: Period = 600
+    """A pod that has run for so long has recovered: its failures are forgotten, and with them its back-off
+    (as the kubelet does; Peloton never forgets)."""
+
     # Jobs.
     job_status_s: Period = 1
     """Between two computations of a service job's state and counts."""

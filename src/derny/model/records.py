@@ -46,6 +46,23 @@ class Pod(msgspec.Struct, gc=False, eq=False):
     revision: int = 0
     history: bytes = b""
     """All that was written of this pod, packed (core.history)."""
+    rerun: bool = False
+    """A new run is wanted, whatever the configuration; until it begins the wish may be repeated."""
+    desired_host: HostName | None = None
+    """Where the next run should go if it can, for restarts and updates in place."""
+    unavailable: bool = False
+    """Counts against the job's SLA (core.availability)."""
+
+    @property
+    def superseded(self) -> bool:
+        """The current run, or the last one, is to be followed by another: of itself or with another
+        configuration."""
+        return self.rerun or self.config != self.desired_config
+
+    @property
+    def desired_run(self) -> int:
+        """The run that is wanted: the current one unless another has been asked for."""
+        return self.run + self.rerun
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
@@ -64,7 +81,12 @@ class Job(msgspec.Struct, gc=False, eq=False):
     workflow: int = 1
     pods: list[Pod] = []
     goals_set: int = 0
-    """Pods below this instance have been told the job's goal."""
+    """Pods below this instance have been told `told`, the goal that was last set for the whole job."""
+    told: JobState = JobState.RUNNING
+    exempt: dict[int, None] = {}
+    """Pods that were started or stopped by themselves while the others were still being told."""
+    unavailable: int = 0
+    """How many pods count against the SLA."""
     revision: int = 1
     state_at: float = 0.0
     """When the state last changed; it is looked at again no sooner than a job-status period later."""

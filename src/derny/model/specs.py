@@ -59,6 +59,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     template_of: dict[int, int] = {}
     priority: int = 0
     revocable: bool = False
+    unavailable_max: int = 0
+    """How many pods may be unavailable when one is to be disturbed; 0 for any number (SlaSpec)."""
 
     def template(self, instance: int) -> PodTemplate:
         """The template of one instance."""
