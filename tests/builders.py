@@ -17,8 +17,17 @@ from derny.journal.store import Journal
 from derny.model.ids import ROOT_POOL, HostName, JobId, PoolId
 from derny.model.periods import Limits, Periods
 from derny.model.records import Job, Pod
-from derny.model.resources import KINDS, Resources
-from derny.model.specs import Command, JobSpec, PodTemplate, PoolResource, PoolSpec, PortRequest
+from derny.model.resources import FDS, KINDS, Resources
+from derny.model.specs import (
+    Command,
+    Constraint,
+    JobSpec,
+    Labels,
+    PodTemplate,
+    PoolResource,
+    PoolSpec,
+    PortRequest,
+)
 from derny.model.states import PodState, TaskState
 from derny.runtime.clock import ManualClock
 from derny.runtime.loop import Loop
@@ -53,6 +62,9 @@ def a_template(
     controller: bool = False,
     health_checked: bool = False,
     revocable: bool = False,
+    constraint: Constraint | None = None,
+    labels: Labels = (),
+    fds: int = 0,
 ) -> PodTemplate:
     demand = amounts(0 if revocable else cpu, memory, disk, gpu, cpu if revocable else 0)
     return PodTemplate(
@@ -66,6 +78,9 @@ def a_template(
         controller=controller,
         health_checked=health_checked,
         preemptible=revocable,
+        constraint=constraint,
+        labels=labels,
+        fds=fds,
     )
 
 
@@ -93,10 +108,12 @@ def a_host(
     gpu: float = 0,
     revocable_cpu: float = 0,
     ports: tuple[int, int] = (31000, 32000),
+    labels: Labels = (),
+    fds: int = FDS,
 ) -> commands.HostSeen:
     capacity = amounts(cpu, memory, disk, gpu, revocable_cpu)
     return commands.HostSeen(
-        HostName(f"host-{number}"), f"agent-{number}", f"10.0.0.{number}", capacity, ports
+        HostName(f"host-{number}"), f"agent-{number}", f"10.0.0.{number}", capacity, ports, labels, fds
     )
 
 

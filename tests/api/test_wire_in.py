@@ -28,6 +28,7 @@ from derny.proto.peloton.api.v1alpha.pod import (
     PortSpec,
     PreemptionPolicy,
     ResourceSpec,
+    RestartPolicy,
 )
 from derny.proto.peloton.api.v1alpha.pod import Environment as Variable
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import PodSpec as MesosSpec
@@ -144,15 +145,23 @@ def test_instances_share_a_template_where_nothing_that_is_decided_on_differs(job
     overrides = {
         0: PodSpec(controller=True),
         2: large,
-        3: PodSpec(labels=[Label("k", "v")]),
+        3: PodSpec(labels=[Label("k", "w"), Label("k", "v")]),
+        4: PodSpec(restart_policy=RestartPolicy(3)),
         5: large,
         99: PodSpec(controller=True),
     }
     spec = read(job_message(count=6, instance_spec=overrides))
-    assert len(spec.templates) == 3
+    assert len(spec.templates) == 4
     assert [spec.template(i).controller for i in range(6)] == [True] + [False] * 5
     assert [spec.template(i).demand.cpu for i in range(6)] == [500, 500, 4000, 500, 500, 4000]
-    assert set(spec.template_of) == {0, 2, 5}
+    assert [spec.template(i).labels for i in (2, 3)] == [(), (("k", "v"), ("k", "w"))]
+    assert set(spec.template_of) == {0, 2, 3, 5}
+
+
+def test_file_descriptors_are_asked_for(job_message):
+    message = job_message()
+    message.default_spec.containers[0].resource.fd_limit = 4096
+    assert read(message).templates[0].fds == 4096
 
 
 def test_without_a_default_the_first_instance_s_template_comes_first(job_message):

@@ -8,7 +8,7 @@ nothing.
 import msgspec
 
 from derny.model.ids import HostName, JobId, PodId, PoolId
-from derny.model.resources import Resources
+from derny.model.resources import FDS, Resources
 from derny.model.specs import JobSpec, PoolSpec
 from derny.model.states import TaskState
 
@@ -72,7 +72,8 @@ class RestartPod(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A host as its agent registers it. `ports` is an inclusive range; `labels` are its attributes."""
+    """A host as its agent registers it. `ports` is an inclusive range; `labels` are its attributes; `fds` is
+    how many file descriptors its pods may have open."""
 
     name: HostName
     agent_id: str
@@ -80,6 +81,7 @@ class HostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     capacity: Resources
     ports: tuple[int, int] = (31000, 32000)
     labels: tuple[tuple[str, str], ...] = ()
+    fds: int = FDS
 
 
 class SeeHosts(msgspec.Struct, frozen=True, gc=False):

@@ -27,7 +27,7 @@ def apply_seen(state: State, event: HostsSeen, at: float) -> None:
     for seen in event.hosts:
         row = state.table.add(seen.name, seen.capacity, seen.ports, seen.labels)
         state.hosts[seen.name] = Host(
-            seen.name, seen.agent_id, seen.ip, seen.capacity, seen.ports, seen.labels, row
+            seen.name, seen.agent_id, seen.ip, seen.capacity, seen.ports, seen.labels, row, fds=seen.fds
         )
         state.table.set_placeable(row, True)
     state.tree.set_capacity(state.table.total_capacity())
@@ -46,5 +46,8 @@ def _is_news(state: State, seen: HostSeen) -> bool:
     return (
         known is None
         or known.lost
-        or seen != HostSeen(known.name, known.agent_id, known.ip, known.capacity, known.ports, known.labels)
+        or seen
+        != HostSeen(
+            known.name, known.agent_id, known.ip, known.capacity, known.ports, known.labels, known.fds
+        )
     )

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import msgspec
 
 from derny.model.ids import HostName, JobId, PoolId
-from derny.model.resources import NOTHING, Resources
+from derny.model.resources import FDS, NOTHING, Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolSpec
 from derny.model.states import HealthState, HostState, JobState, PodState, TerminationReason
 
@@ -140,3 +140,4 @@ class Host(msgspec.Struct, gc=False, eq=False):
     row: int
     state: HostState = HostState.UP
     lost: bool = False
+    fds: int = FDS

@@ -11,6 +11,10 @@ from typing import Final, NamedTuple
 KINDS: Final = ("cpu", "gpu", "memory", "disk")
 """The kinds a pool has, spelled as the API spells them, in the order in which usages are listed."""
 
+FDS: Final = 2**40
+"""File descriptors of a host that does not say: as good as no bound, like Linux' own for a whole host
+(fs.file-max), so that only those who set one feel it."""
+
 MILLI: Final = 1000
 """Our units in one of the wire's."""
 

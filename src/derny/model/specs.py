@@ -4,6 +4,8 @@ Made once by the counter from the wire (`api.wire_in`), journaled in `JobCreated
 many pods shares one `PodTemplate` among all instances that the spec gives no override.
 """
 
+from enum import IntEnum
+
 import msgspec
 
 from derny.model.ids import PoolId
@@ -26,6 +28,50 @@ class Command(msgspec.Struct, frozen=True, gc=False, array_like=True):
     shell: bool = True
 
 
+class LabelKind(IntEnum):
+    """Whose labels a constraint counts, numbered as on the wire."""
+
+    POD = 1
+    HOST = 2
+
+
+class Condition(IntEnum):
+    """How a count is compared with the requirement, numbered as on the wire."""
+
+    LESS_THAN = 1
+    EQUAL = 2
+    GREATER_THAN = 3
+
+
+class LabelConstraint(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="label"):
+    """How often exactly this key and value must occur on a host, or on the pods that are on it."""
+
+    kind: LabelKind
+    condition: Condition
+    key: str
+    value: str
+    requirement: int
+
+
+class AndConstraint(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="and"):
+    """All of these; of none at all it is not said that they hold (`placement.constraints`)."""
+
+    constraints: tuple["LabelConstraint | AndConstraint | OrConstraint", ...]
+
+
+class OrConstraint(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="or"):
+    """Any of these."""
+
+    constraints: tuple["LabelConstraint | AndConstraint | OrConstraint", ...]
+
+
+Constraint = LabelConstraint | AndConstraint | OrConstraint
+"""What a pod asks of the labels of its host and of the pods there (API reference, pod.proto)."""
+
+Labels = tuple[tuple[str, str], ...]
+"""Keys and values. A pair may occur more than once: then it counts so often."""
+
+
 class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What admission, placement and agents need to know of a pod.
 
@@ -42,6 +88,11 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     controller: bool = False
     health_checked: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    constraint: Constraint | None = None
+    labels: Labels = ()
+    """The pod's own, sorted."""
+    fds: int = 0
+    """File descriptors that its containers may have open."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
