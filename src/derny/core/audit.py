@@ -117,12 +117,14 @@ def _of_pools(state: State) -> Iterator[str]:
     demand: dict[tuple[PoolId, bool], Resources] = {}
     for job, pod in _pods(state):
         if pod.state is PodState.PENDING:
-            key = (job.spec.pool, job.spec.revocable)
+            key = (job.spec.pool, job.spec_of(pod).revocable)
             demand[key] = demand.get(key, NOTHING).plus(pod.template.demand)
         if pod.state in POD_ADMITTED:
             for pool in state.tree.up(state.tree.pools[job.spec.pool]):
                 sums[pool.id] = sums.get(pool.id, NOTHING).plus(pod.template.demand)
-                slack[pool.id] = slack.get(pool.id, NOTHING).plus(pod.template.demand, job.spec.revocable)
+                slack[pool.id] = slack.get(pool.id, NOTHING).plus(
+                    pod.template.demand, job.spec_of(pod).revocable
+                )
     for pool in state.tree.walk():
         if pool.allocation != sums.get(pool.id, NOTHING):
             yield f"pool {pool.id} has {pool.allocation} allocated, its pods add up to {sums.get(pool.id)}"

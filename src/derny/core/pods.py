@@ -40,7 +40,6 @@ from derny.core.state import State, pod_goal
 from derny.model.errors import Invalid, WrongState
 from derny.model.ids import JobId, PodId, parse_pod_id
 from derny.model.records import Job, Pod, Termination
-from derny.model.specs import PodTemplate
 from derny.model.states import (
     POD_ADMITTED,
     POD_ON_HOST,
@@ -268,7 +267,8 @@ def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
     for pod in pods:
-        state.tree.dequeue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
+        spec = job.spec_of(pod)
+        state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
         state.move(job, pod, PodState.READY, at)
         state.group(pod).fresh[pod] = None
     _charge(state, job, pods, 1)
@@ -374,7 +374,8 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
     pods = [job.pods[instance] for instance in event.instances]
     for pod in pods:
         if pod.state is PodState.PENDING:
-            state.tree.dequeue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
+            spec = job.spec_of(pod)
+            state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
         else:
             state.leave_group(pod)
     _charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
@@ -390,17 +391,19 @@ def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
 
 def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:
     state.move(job, pod, PodState.PENDING, at, message)
-    state.tree.enqueue(job.spec.pool, job.spec.priority, pod, job.spec.revocable)
+    spec = job.spec_of(pod)
+    state.tree.enqueue(spec.pool, spec.priority, pod, spec.revocable)
 
 
 def _charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
     """Count pods at their pool and above, or with -1 give them back; alike pods in one go."""
-    alike: dict[int, tuple[PodTemplate, int]] = {}
+    alike: dict[int, tuple[Pod, int]] = {}
     for pod in pods:
-        template, count = alike.get(id(pod.template), (pod.template, 0))
-        alike[id(pod.template)] = (template, count + 1)
-    for template, count in alike.values():
-        state.tree.charge(job.spec.pool, template.demand, count * times, job.spec.revocable)
+        first, count = alike.get(id(pod.template), (pod, 0))
+        alike[id(pod.template)] = (first, count + 1)
+    for pod, count in alike.values():
+        spec = job.spec_of(pod)
+        state.tree.charge(spec.pool, pod.template.demand, count * times, spec.revocable)
 
 
 def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: float) -> None:

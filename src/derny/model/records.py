@@ -96,6 +96,10 @@ class Job(msgspec.Struct, gc=False, eq=False):
         """The current configuration."""
         return self.specs[self.config]
 
+    def spec_of(self, pod: Pod) -> JobSpec:
+        """The configuration that a pod's run was made with: by it the pod queues and is charged."""
+        return self.specs[pod.config]
+
 
 class Pool(msgspec.Struct, gc=False, eq=False):
     """A resource pool. Only a leaf (no children) takes jobs."""
