@@ -28,7 +28,7 @@ from derny.model.specs import (
     PoolSpec,
     PortRequest,
 )
-from derny.model.states import PodState, TaskState
+from derny.model.states import Gate, PodState, TaskState
 from derny.runtime.clock import ManualClock
 from derny.runtime.loop import Loop
 
@@ -166,7 +166,9 @@ class Bench:
             events, more = self.advance(budget)
             done += events
             if not more:
-                assert not self.machine.state.dirty_pods and not self.machine.state.dirty_jobs
+                state = self.machine.state
+                owing = bool(state.dirty_pods or state.dirty_jobs)
+                assert not owing or Gate.GOAL_STATE_ENGINE in state.closed
                 return done
         raise AssertionError("the machine does not come to rest")
 
@@ -255,7 +257,11 @@ class Bench:
         self.log += events
         if events:
             self.turns.append((self.at, events))
-        self.effects += self.machine.take_effects()
+        effects = self.machine.take_effects()
+        for gate, kind in ((Gate.KILL, Kill), (Gate.LAUNCH, Launch)):
+            passed = [effect for effect in effects if isinstance(effect, kind)]
+            assert not passed or gate not in self.machine.state.closed
+        self.effects += effects
         wrong = audit(self.machine.state)
         assert not wrong, wrong
 

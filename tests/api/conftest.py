@@ -16,6 +16,7 @@ from grpclib.testing import ChannelFor
 
 from derny.api.admin import AdminService
 from derny.api.codec import GrpcCodec
+from derny.api.gates import Guarded
 from derny.api.hosts import HostService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
@@ -35,6 +36,7 @@ from derny.model.resources import Resources
 from derny.model.states import TaskState
 from derny.proto.mesos.v1 import CommandInfo
 from derny.proto.peloton.api.v1alpha import respool
+from derny.proto.peloton.api.v1alpha.admin.svc import AdminServiceStub
 from derny.proto.peloton.api.v1alpha.host.svc import HostServiceStub
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec, SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import CreateJobRequest, JobServiceStub
@@ -112,6 +114,7 @@ class Counter:
         self.pods = PodServiceStub(channel)
         self.pools = respool.ResourcePoolServiceStub(channel)
         self.hosts = HostServiceStub(channel)
+        self.admin = AdminServiceStub(channel)
 
     async def create(self, spec: JobSpec, job: str = JOB) -> str:
         """Create a job and let all that follows happen; returns its id."""
@@ -140,7 +143,9 @@ async def serving() -> AsyncIterator[Counter]:
     journal = await Journal.open(None)
     loop = Loop(machine, journal, agents, clock, LIMITS)
     running = asyncio.create_task(loop.run())
-    async with ChannelFor([Served(kind(loop, LIMITS)) for kind in SERVICES], codec=GrpcCodec()) as channel:
+    async with ChannelFor(
+        [Served(Guarded(kind(loop, LIMITS), loop)) for kind in SERVICES], codec=GrpcCodec()
+    ) as channel:
         shape = Resources(64_000, 65_536_000, 1_000_000_000, 0, 4_000)
         seen = [HostSeen(HostName(f"host-{n}"), f"agent-{n}", f"10.0.0.{n}", shape) for n in range(4)]
         await loop.submit(SeeHosts(seen))
@@ -187,3 +192,9 @@ def job_message():
 def pod_message():
     """Builds a PodSpec message that is accepted."""
     return a_pod
+
+
+@pytest.fixture
+def served():
+    """Wraps a service so that its refusals become statuses."""
+    return Served

@@ -46,6 +46,8 @@ SERVED = {
     "LookupResourcePoolID",
     "QueryResourcePools",
     "QueryHosts",
+    "Lockdown",
+    "RemoveLockdown",
 }
 
 

@@ -12,7 +12,7 @@ from derny.model.errors import Refusal
 from derny.model.ids import HostName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_ON_HOST, POD_TERMINAL, JobState, PodState, TaskState
+from derny.model.states import POD_ON_HOST, POD_TERMINAL, Gate, JobState, PodState, TaskState
 from derny.placement import engine
 
 PERIODS = Periods(
@@ -167,6 +167,15 @@ class Cluster(RuleBasedStateMachine):
         pods = sorted(self.on_hosts())
         self.say(dict.fromkeys(data.draw(st.lists(st.sampled_from(pods), unique=True)), state))
 
+    @rule(
+        command=st.sampled_from([commands.CloseGates, commands.OpenGates, commands.OpenGates]),
+        chosen=st.lists(st.sampled_from(Gate), max_size=3),
+    )
+    def close_or_open_gates(
+        self, command: type[commands.CloseGates | commands.OpenGates], chosen: list[Gate]
+    ) -> None:
+        self.bench.do(command(chosen))
+
     @rule()
     def obey(self) -> None:
         self.bench.obey()
@@ -186,6 +195,7 @@ class Cluster(RuleBasedStateMachine):
     def teardown(self) -> None:
         bench, state = self.bench, self.bench.machine.state
         self.check_replay()
+        bench.do(commands.OpenGates(list(Gate)))
         bench.do(commands.SeeHosts([a_host(number, revocable_cpu=2) for number in range(2)]))
         # With agents that do as they are told at once, and time enough for every time-out and back-off.
         end = bench.at + 400

@@ -1,15 +1,19 @@
-"""AdminService: registered, and not served yet by this release.
+"""AdminService: closing and opening the gates of the daemon.
 
-One rule: every method of the contract answers, if only with a plain sentence. Registered by `app`. (API
-reference, admin_svc.proto.)
+One rule: as in `api.jobs`, nothing is decided here. A request with a gate that does not exist changes
+nothing; all others succeed, also for gates that are closed or open already, so `failures` stays empty.
+Registered by `app`. (API reference, admin_svc.proto.)
 """
 
-from derny.api.contract import Methods, without
+from collections.abc import Sequence
+
+from derny.core.commands import CloseGates, OpenGates
+from derny.core.gates import NAMES
+from derny.model.errors import Invalid
 from derny.model.periods import Limits
+from derny.model.states import Gate
 from derny.proto.peloton.api.v1alpha.admin import svc
 from derny.runtime.loop import Loop
-
-_LATER = dict.fromkeys(("Lockdown", "RemoveLockdown"), "lockdowns")
 
 
 class AdminService(svc.AdminServiceBase):
@@ -18,5 +22,28 @@ class AdminService(svc.AdminServiceBase):
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
 
-    def __mapping__(self) -> Methods:
-        return without(super().__mapping__(), _LATER)
+    async def lockdown(self, message: svc.LockdownRequest) -> svc.LockdownResponse:
+        gates = _gates(message.components)
+        await self._loop.submit(CloseGates(gates))
+        return svc.LockdownResponse(successes=_components(gates))
+
+    async def remove_lockdown(self, message: svc.RemoveLockdownRequest) -> svc.RemoveLockdownResponse:
+        gates = _gates(message.components)
+        await self._loop.submit(OpenGates(gates))
+        return svc.RemoveLockdownResponse(successes=_components(gates))
+
+
+def _gates(components: Sequence[int]) -> list[Gate]:
+    """The gates that a request names, each once, in its order; Invalid for none and for unknown ones."""
+    expected = ", ".join(f"{name} ({gate.value})" for gate, name in NAMES.items())
+    if not components:
+        raise Invalid(f"components is empty; expected at least one of {expected}")
+    known = set(Gate)
+    for component in components:
+        if component not in known:
+            raise Invalid(f"components has {int(component)}; expected only {expected}")
+    return [Gate(component) for component in dict.fromkeys(components)]
+
+
+def _components(gates: Sequence[Gate]) -> list[svc.Component]:
+    return [svc.Component(gate) for gate in gates]

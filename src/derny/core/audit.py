@@ -48,7 +48,16 @@ def fingerprint(state: State) -> bytes:
         (host, state.table.free(host.row), state.table.used_ports(host.row)) for host in state.hosts.values()
     ]
     return msgspec.msgpack.encode(
-        (list(state.jobs.values()), state.names, pools, sorted(groups), hosts, state.texts.all)
+        (
+            list(state.jobs.values()),
+            state.names,
+            pools,
+            sorted(groups),
+            hosts,
+            state.texts.all,
+            sorted(state.closed),
+            state.held_orphans,
+        )
     )
 
 
@@ -159,10 +168,11 @@ def _of_hosts(state: State) -> Iterator[str]:
 
 
 def _of_owed_steps(state: State) -> Iterator[str]:
-    """Nobody is forgotten: a pod that owes a step is dirty or has a timer."""
+    """Nobody is forgotten: a pod that owes a step is dirty, has a timer, or stands before a closed gate."""
     timed = set(map(id, state.timers))
+    known = state.dirty_pods.keys() | state.held_kills.keys()
     for _, pod in _pods(state):
         if ((pod.state, pod.goal) in AT_REST) == ((pod.state, pod.goal) in OWED):
             yield f"({pod.state.name}, {pod.goal.name}) must be either at rest or owed a step"
-        elif not is_at_rest(pod) and pod not in state.dirty_pods and id(pod) not in timed:
+        elif not is_at_rest(pod) and pod not in known and id(pod) not in timed:
             yield f"pod {_name(pod)}, {pod.state.name} with goal {pod.goal.name}, is forgotten"

@@ -10,7 +10,7 @@ import msgspec
 from derny.model.ids import HostName, JobId, PodId, PoolId
 from derny.model.resources import FDS, Resources
 from derny.model.specs import JobSpec, PoolSpec
-from derny.model.states import TaskState
+from derny.model.states import Gate, TaskState
 
 
 class CreatePool(msgspec.Struct, frozen=True, gc=False):
@@ -117,6 +117,18 @@ class ReportPods(msgspec.Struct, frozen=True, gc=False):
     reports: list[PodReport]
 
 
+class CloseGates(msgspec.Struct, frozen=True, gc=False):
+    """Let nothing through these gates, besides those that are closed already."""
+
+    gates: list[Gate]
+
+
+class OpenGates(msgspec.Struct, frozen=True, gc=False):
+    """Let through again what these gates hold back."""
+
+    gates: list[Gate]
+
+
 Command = (
     CreatePool
     | CreateJob
@@ -129,4 +141,6 @@ Command = (
     | SeeHosts
     | LoseHosts
     | ReportPods
+    | CloseGates
+    | OpenGates
 )

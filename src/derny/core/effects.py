@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from derny.core.events import Event, OrphansFound, PodsKillRequested, PodsPlaced
+from derny.core.events import Event, GatesSet, OrphansFound, PodsKillRequested, PodsPlaced
 from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.records import Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_ON_HOST, PodState
+from derny.model.states import POD_ON_HOST, Gate, PodState
 
 
 class Launch(msgspec.Struct, frozen=True, gc=False):
@@ -98,11 +98,20 @@ def _of_pods_to_kill(state: State, event: PodsKillRequested, at: float) -> list[
 
 
 def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
+    if Gate.KILL in state.closed:
+        return []
     return [Kill(pod, host, 0.0, at) for pod, host in zip(event.pods, event.hosts, strict=True)]
+
+
+def _of_gates(state: State, event: GatesSet, at: float) -> list[Effect]:
+    if Gate.KILL in event.closed:
+        return []
+    return [Kill(pod, host, 0.0, at) for pod, host in state.held_orphans.items()]
 
 
 _EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {
     PodsPlaced: _of_placed,
     PodsKillRequested: _of_pods_to_kill,
     OrphansFound: _of_orphans,
+    GatesSet: _of_gates,
 }

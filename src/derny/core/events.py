@@ -10,7 +10,7 @@ import msgspec
 from derny.core.commands import HostSeen
 from derny.model.ids import HostName, JobId, PodId, PoolId
 from derny.model.specs import JobSpec, PoolSpec
-from derny.model.states import JobState, PodState, TerminationReason
+from derny.model.states import Gate, JobState, PodState, TerminationReason
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
@@ -192,6 +192,12 @@ class OrphansFound(_Event, frozen=True, gc=False, tag=True):
     hosts: list[HostName]
 
 
+class GatesSet(_Event, frozen=True, gc=False, tag=True):
+    """These gates are closed from now on, and no others."""
+
+    closed: list[Gate]
+
+
 Event = (
     PoolCreated
     | HostsSeen
@@ -216,4 +222,5 @@ Event = (
     | PodsKillRequested
     | PodsKilled
     | OrphansFound
+    | GatesSet
 )

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from derny.capacity.admission import admissible
-from derny.core import commands, events, hosts, jobs, pods, pools
+from derny.core import commands, events, gates, hosts, jobs, pods, pools
 from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
 from derny.core.events import Event
@@ -27,6 +27,7 @@ from derny.model.periods import Limits, Periods
 from derny.model.records import Pod
 from derny.model.resources import Resources
 from derny.model.specs import PortRequest
+from derny.model.states import Gate
 from derny.placement import engine
 
 Decider = Callable[[State, Any, float], list[Any]]
@@ -56,6 +57,7 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsKillRequested: pods.apply_kill_requested,
     events.PodsKilled: pods.apply_killed,
     events.OrphansFound: pods.apply_orphans_found,
+    events.GatesSet: gates.apply_set,
 }
 
 EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
@@ -96,10 +98,13 @@ class Machine:
             commands.SeeHosts: hosts.decide_see,
             commands.LoseHosts: hosts.decide_lose,
             commands.ReportPods: pods.decide_report,
+            commands.CloseGates: gates.decide_close,
+            commands.OpenGates: gates.decide_open,
         }
 
     def handle(self, command: Command, at: float) -> list[Event]:
         """Decide a command and apply its events. Raises a Refusal, with nothing changed."""
+        gates.check_may_be_decided(self.state, command)
         decided: list[Event] = self.deciders[type(command)](self.state, command, at)
         for event in decided:
             self._apply(event, at)
@@ -111,18 +116,14 @@ class Machine:
 
         Each of the three passes looks at no more than `budget` entities; settle at so many pods and jobs.
         """
-        for item in self.state.timers.due(at):
-            if isinstance(item, str):
-                if item in self.state.jobs:
-                    self.state.dirty_jobs[item] = None
-            elif self.state.is_live(item):
-                self.state.dirty_pods[item] = None
         done: list[Event] = []
-        self._settle(at, budget, done)
+        if self._settles:
+            self._wake_due(at, budget)
+            self._settle(at, budget, done)
         more = self._admit(at, budget, done)
         more |= self._place(at, budget, done)
         # Asked last, since what was just admitted or placed may owe a step, if only to set a timer.
-        return done, more or bool(self.state.dirty_pods or self.state.dirty_jobs)
+        return done, more or (self._settles and self._is_owing)
 
     def replay(self, at: float, journaled: Iterable[Event]) -> None:
         """Apply what was decided before; no effects come of it."""
@@ -141,8 +142,18 @@ class Machine:
     @property
     def next_wake(self) -> float | None:
         """When time alone will owe a step; None when only a command can."""
-        wakes = [wake for wake in (self.state.timers.next_due, self._retry_at) if wake is not None]
+        next_due = self.state.timers.next_due if self._settles else None
+        wakes = [wake for wake in (next_due, self._retry_at) if wake is not None]
         return min(wakes, default=None)
+
+    @property
+    def _settles(self) -> bool:
+        """Whether steps may be taken; while they may not, timers and what is dirty stay as they are."""
+        return Gate.GOAL_STATE_ENGINE not in self.state.closed
+
+    @property
+    def _is_owing(self) -> bool:
+        return bool(self.state.dirty_pods or self.state.dirty_jobs) or gates.has_held(self.state)
 
     def _apply(self, event: Event, at: float) -> None:
         # Effects are read off first: an applier may forget the host or the run that they speak of.
@@ -153,6 +164,17 @@ class Machine:
         self._apply(event, at)
         done.append(event)
 
+    def _wake_due(self, at: float, budget: int) -> None:
+        """Mark dirty whatever was to be looked at by now."""
+        for item in self.state.timers.due(at):
+            if isinstance(item, str):
+                if item in self.state.jobs:
+                    self.state.dirty_jobs[item] = None
+            elif self.state.is_live(item):
+                self.state.dirty_pods[item] = None
+        if gates.has_held(self.state):
+            gates.release_held(self.state, budget)
+
     def _settle(self, at: float, budget: int, done: list[Event]) -> None:
         """Take the steps owed to dirty pods, then to dirty jobs."""
         state = self.state
@@ -160,7 +182,9 @@ class Machine:
         for _ in range(min(budget, len(state.dirty_pods))):
             pod, _none = state.dirty_pods.popitem(last=False)
             step = owed_to_pod(state, pod, at, self._periods)
-            if step is not None:
+            if step is Step.KILL and Gate.KILL in state.closed:
+                state.held_kills[pod] = None
+            elif step is not None:
                 owed.setdefault((pod.job, step), []).append(pod.instance)
         for (job, step), instances in owed.items():
             self._take(EVENT_OF_STEP[step](job, instances), at, done)
@@ -200,6 +224,8 @@ class Machine:
         """Find hosts for admitted pods, group by group; groups take turns."""
         table, groups = self.state.table, self.state.groups
         more, self._retry_at = False, None
+        if Gate.LAUNCH in self.state.closed:
+            return False
         for key, group in list(groups.items()):
             if not group.fresh and not self._is_worth_a_look(group, at):
                 if group.stuck_at != table.version:

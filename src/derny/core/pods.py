@@ -45,6 +45,7 @@ from derny.model.states import (
     POD_ON_HOST,
     POD_STATE_OF_TASK,
     POD_TERMINAL,
+    Gate,
     HealthState,
     JobState,
     PodState,
@@ -386,7 +387,9 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
 
 
 def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
-    """Nothing of ours changes: the event is there for its effect."""
+    """Nothing of ours changes: the event is there for its effect, which a closed gate may hold back."""
+    if Gate.KILL in state.closed:
+        state.held_orphans.update(zip(event.pods, event.hosts, strict=True))
 
 
 def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:

@@ -13,10 +13,10 @@ from derny.capacity.tree import PoolTree
 from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
 from derny.model.errors import NotFound
-from derny.model.ids import HostName, JobId
+from derny.model.ids import HostName, JobId, PodId
 from derny.model.records import Host, Job, Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_MOVES, JobState, PodState
+from derny.model.states import POD_MOVES, Gate, JobState, PodState
 from derny.model.timers import TimingWheel
 from derny.placement.hosts import HostTable
 
@@ -72,6 +72,11 @@ class State:
         self.timers: TimingWheel[Pod | JobId] = TimingWheel()
         self.dirty_pods: OrderedDict[Pod, None] = OrderedDict()
         self.dirty_jobs: OrderedDict[JobId, None] = OrderedDict()
+        self.closed: frozenset[Gate] = frozenset()
+        self.held_kills: OrderedDict[Pod, None] = OrderedDict()
+        """Pods that owe a kill while the gate KILL is closed. Derived."""
+        self.held_orphans: dict[PodId, HostName] = {}
+        """What agents ran that nobody wants, found while the gate KILL was closed."""
 
     def job(self, job: JobId) -> Job:
         """The job of this id; NotFound."""

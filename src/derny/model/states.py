@@ -60,6 +60,21 @@ class HealthState(IntEnum):
     UNHEALTHY = 4
 
 
+class Gate(IntEnum):
+    """What an operator can close (admin_svc.proto: Component)."""
+
+    GOAL_STATE_ENGINE = 0
+    """No step towards a goal is taken."""
+    READ = 1
+    """No client reads or watches."""
+    WRITE = 2
+    """No client changes anything."""
+    KILL = 3
+    """No agent is asked to kill."""
+    LAUNCH = 4
+    """No pod is placed."""
+
+
 class TerminationReason(IntEnum):
     INVALID = 0
     KILLED_ON_REQUEST = 1

@@ -80,6 +80,11 @@ class Loop:
         """Number of the last durable turn that had events."""
         return self._journal.last_revision
 
+    @property
+    def state(self) -> State:
+        """The state as it is at this moment, durable or not: for what is never told, as gates."""
+        return self._machine.state
+
     async def submit(self, command: Command) -> list[Event]:
         """What the command caused, once it is durable. Raises its Refusal; Exhausted, Unavailable: not
         taken at all.
