@@ -6,15 +6,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from grpclib.client import Channel
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from builders import a_job
+from builders import a_job, a_pool, amounts
 from derny.app import DEFAULT_POOL, DEFAULT_POOL_ID, serving
 from derny.config import Settings
-from derny.core.commands import CreateJob
+from derny.core.commands import CreateJob, UpdatePool
 from derny.core.queries import all_hosts, all_pools, job_info
 from derny.core.state import State
 from derny.journal.errors import JournalError, JournalLocked
@@ -158,18 +159,24 @@ async def test_a_fresh_daemon_draws_its_seed_by_lot() -> None:
 
 @pytest.mark.asyncio
 async def test_the_default_pool_is_made_once_and_has_the_capacity_of_all_hosts(tmp_path: Path) -> None:
+    for hosts in (3, 5, 2):
+        async with serving(settings(hosts=hosts, data_dir=tmp_path)) as daemon:
+            root, pool = await daemon.loop.read(all_pools)
+            assert (pool.id, pool.path) == (DEFAULT_POOL_ID, f"/{DEFAULT_POOL}")
+            amounts = {resource.kind: resource.limit for resource in pool.resources}
+            assert amounts == {resource.kind: resource.limit for resource in root.resources}
+            assert amounts["cpu"] == hosts * 8_000
+
+
+@pytest.mark.asyncio
+async def test_a_default_pool_that_a_client_has_configured_stays_so(tmp_path: Path) -> None:
+    mine = a_pool(amounts(1, 2, 3), name=DEFAULT_POOL)
+    mine = msgspec.structs.replace(mine, wire=b"as sent")
     async with serving(settings(hosts=3, data_dir=tmp_path)) as daemon:
-        root, pool = await daemon.loop.read(all_pools)
-        assert (pool.id, pool.path) == (DEFAULT_POOL_ID, f"/{DEFAULT_POOL}")
-        amounts = {resource.kind: resource.limit for resource in pool.resources}
-        assert amounts == {resource.kind: resource.limit for resource in root.resources}
-        assert amounts["cpu"] == 3 * 8_000
-        assert daemon.misfit is None
-    async with serving(settings(hosts=5, data_dir=tmp_path)) as daemon:
-        assert daemon.misfit is not None
-        assert daemon.misfit.startswith(f"/{DEFAULT_POOL} was made for another fleet: cpu 24 of 40, ")
-        root, pool = await daemon.loop.read(all_pools)
-        assert {resource.kind: resource.limit for resource in pool.resources} == amounts
+        await daemon.loop.submit(UpdatePool(DEFAULT_POOL_ID, mine))
+    async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
+        _root, pool = await daemon.loop.read(all_pools)
+        assert (pool.spec, pool.version) == (mine, 2)
 
 
 @pytest.mark.asyncio

@@ -28,17 +28,16 @@ from derny.config import Settings
 from derny.core import commands
 from derny.core.audit import audit
 from derny.core.machine import Machine
-from derny.core.queries import PoolView, all_hosts, all_pools
+from derny.core.queries import all_hosts, all_pools
 from derny.edge.server import Server
 from derny.journal.store import Journal
 from derny.model.errors import Invalid
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.periods import Limits
-from derny.model.resources import KINDS, wire_units
+from derny.model.resources import KINDS
 from derny.model.specs import PoolResource, PoolSpec
 from derny.runtime.clock import Clock, RealClock
 from derny.runtime.loop import Loop
-from derny.topology import Fleet
 
 logger = logging.getLogger("derny")
 
@@ -59,8 +58,6 @@ class Daemon(NamedTuple):
     turns_replayed: int
     damage: str | None
     """What of the journal was lost, in a sentence; None when it was whole."""
-    misfit: str | None
-    """Where the default pool's limits aren't the fleet's capacity, in a sentence; None when they are."""
 
 
 @asynccontextmanager
@@ -89,13 +86,12 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             tasks.start_soon(loop.run, name="loop")
             tasks.start_soon(_collect_garbage, name="garbage collector")
             await _forget_missing_hosts(loop, settings)
-            await _make_default_pool(loop, settings)
+            await _fit_default_pool(loop, settings)
             server = Server(_services(loop, settings), GrpcCodec(), settings.edge, _descriptors())
             host, port = await server.start(tasks, settings.host, settings.port)
             server.health.set_serving(True)
-            misfit = _misfit(await loop.read(all_pools), settings.fleet)
             try:
-                yield Daemon(loop, host, port, seed, turns, journal.recovered.damage, misfit)
+                yield Daemon(loop, host, port, seed, turns, journal.recovered.damage)
             finally:
                 with anyio.CancelScope(shield=True):
                     await server.close(GRACE_S)
@@ -182,33 +178,17 @@ async def _forget_missing_hosts(loop: Loop, settings: Settings) -> None:
         await loop.submit(commands.LoseHosts(missing))
 
 
-async def _make_default_pool(loop: Loop, settings: Settings) -> None:
+async def _fit_default_pool(loop: Loop, settings: Settings) -> None:
     """A pool with the whole capacity, so that a job needs nothing but a spec; not where there are pools
-    already."""
-    if len(await loop.read(all_pools)) > 1:
-        return
-    hosts_count = len(settings.fleet.hosts())
-    await loop.until(lambda state: len(all_hosts(state)) >= hosts_count)
-    root = (await loop.read(all_pools))[0]
-    amounts = {resource.kind: resource.limit for resource in root.resources}
-    resources = tuple(PoolResource(kind, amounts[kind], amounts[kind]) for kind in KINDS)
-    await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)))
-
-
-def _misfit(pools: Sequence[PoolView], fleet: Fleet) -> str | None:
-    """The default pool keeps the limits it was made with; a restart may have brought another fleet."""
-    limits = {
-        part.kind: part.limit for pool in pools if pool.id == DEFAULT_POOL_ID for part in pool.resources
-    }
-    hosts = fleet.hosts()
+    already. One that no client has configured follows the fleet, whatever it has become since."""
+    hosts = settings.fleet.hosts()
     amounts = {kind: sum(host.capacity.of_kind(kind) for host in hosts) for kind in KINDS}
-    kinds = [kind for kind in KINDS if kind in limits and limits[kind] != amounts[kind]]
-    if not kinds:
-        return None
-    parts = (f"{kind} {wire_units(limits[kind]):.15g} of {wire_units(amounts[kind]):.15g}" for kind in kinds)
-    too_small = any(limits[kind] < amounts[kind] for kind in kinds)
-    meaning = "jobs in it can't use more" if too_small else "it has more than there is"
-    return (
-        f"/{DEFAULT_POOL} was made for another fleet: {', '.join(parts)}; {meaning}, "
-        "UpdateResourcePool comes with a later release"
-    )
+    resources = tuple(PoolResource(kind, amount, amount) for kind, amount in amounts.items())
+    spec = PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)
+    pools = await loop.read(all_pools)
+    if len(pools) == 1:
+        await loop.until(lambda state: len(all_hosts(state)) >= len(hosts))
+        await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, spec))
+    elif any(pool.id == DEFAULT_POOL_ID and pool.spec != spec and not pool.spec.wire for pool in pools):
+        # By force, since hosts may be late, or shut down for now.
+        await loop.submit(commands.UpdatePool(DEFAULT_POOL_ID, spec, force=True))

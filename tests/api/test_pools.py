@@ -12,6 +12,7 @@ from derny.proto.peloton.api.v1alpha.peloton import ResourcePoolId, Revision
 from derny.proto.peloton.api.v1alpha.respool import (
     ControllerLimit,
     CreateResourcePoolRequest,
+    DeleteResourcePoolRequest,
     GetResourcePoolRequest,
     LookupResourcePoolIdRequest,
     QueryResourcePoolsRequest,
@@ -22,6 +23,7 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourceUsage,
     SchedulingPolicy,
     SlackLimit,
+    UpdateResourcePoolRequest,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -233,3 +235,84 @@ async def test_a_spec_that_would_not_fit_among_all_others_is_refused(counter):
     with pytest.raises(GRPCError, match="pool_spec_bytes_max") as caught:
         await create(counter, a_spec(description="d" * 17_000))
     assert caught.value.status is Status.RESOURCE_EXHAUSTED
+
+
+async def update(counter, spec, pool=CHILD, **fields):
+    await counter.pools.update_resource_pool(
+        UpdateResourcePoolRequest(ResourcePoolId(pool) if pool else None, spec, **fields)
+    )
+
+
+async def delete(counter, pool=CHILD):
+    await counter.pools.delete_resource_pool(
+        DeleteResourcePoolRequest(ResourcePoolId(pool) if pool else None)
+    )
+
+
+async def test_an_update_takes_the_place_of_all_and_zeroes_the_kinds_that_it_omits(counter):
+    await create(counter, a_spec(ResourceSpec("cpu", 1, 2, 3), ResourceSpec("disk", 5, 6, 7)))
+    await update(counter, a_spec(ResourceSpec("cpu", 2, 4, 0), name="renamed", owning_team="us"))
+    info = (await get(counter, CHILD)).respool
+    assert info.path.value == "/default/renamed"
+    assert info.spec.owning_team == "us"
+    assert info.spec.revision.version == 2
+    assert info.spec.resources == [
+        ResourceSpec("cpu", 2, 4, 0),
+        *(ResourceSpec(kind, 0, 0, 1) for kind in ("gpu", "memory", "disk")),
+    ]
+
+
+async def test_a_forced_update_skips_the_comparisons_and_keeps_the_kinds_that_it_omits(counter):
+    await create(counter, a_spec(ResourceSpec("cpu", 1, 2, 3), ResourceSpec("disk", 5, 6, 7)))
+    wrong = a_spec(ResourceSpec("cpu", 9000, 5000, 1))
+    with pytest.raises(GRPCError) as refused:
+        await update(counter, wrong)
+    assert refused.value.status is INVALID
+    await update(counter, wrong, force=True)
+    amounts = {r.kind: (r.reservation, r.limit) for r in (await get(counter, CHILD)).respool.spec.resources}
+    assert amounts == {"cpu": (9000, 5000), "disk": (5, 6), "gpu": (0, 0), "memory": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "pool", "status"),
+    [
+        (a_spec(), CHILD, Status.NOT_FOUND),
+        (a_spec(ResourceSpec("cpu", 9, 1, 1)), CHILD, INVALID),
+        (None, POOL, INVALID),
+        (a_spec(), "root", INVALID),
+        (a_spec(), None, INVALID),
+        (a_spec(parent=CHILD), POOL, INVALID),
+    ],
+)
+async def test_updates_that_can_not_be_are_refused(counter, spec, pool, status):
+    revision = counter.loop.revision
+    with pytest.raises(GRPCError) as refused:
+        await update(counter, spec, pool)
+    assert refused.value.status is status
+    assert counter.loop.revision == revision
+
+
+async def test_a_deleted_pool_is_gone_and_its_id_is_free(counter):
+    await create(counter, a_spec())
+    await delete(counter)
+    with pytest.raises(GRPCError) as refused:
+        await get(counter, CHILD)
+    assert refused.value.status is Status.NOT_FOUND
+    assert (await get(counter, POOL)).respool.children == []
+    assert await create(counter, a_spec()) == CHILD
+
+
+async def test_pools_that_can_not_go_stay(counter, job_message):
+    for pool, status in ((CHILD, Status.NOT_FOUND), ("root", INVALID), (None, INVALID)):
+        with pytest.raises(GRPCError) as refused:
+            await delete(counter, pool)
+        assert refused.value.status is status
+    await create(counter, a_spec())
+    with pytest.raises(GRPCError, match="has 1 child") as refused:
+        await delete(counter, POOL)
+    assert refused.value.status is INVALID
+    await delete(counter)
+    await counter.create(job_message())
+    with pytest.raises(GRPCError, match="holds 1 job") as refused:
+        await delete(counter, POOL)
+    assert refused.value.status is Status.FAILED_PRECONDITION

@@ -42,6 +42,8 @@ SERVED = {
     "GetPod",
     "GetPodEvents",
     "CreateResourcePool",
+    "UpdateResourcePool",
+    "DeleteResourcePool",
     "GetResourcePool",
     "LookupResourcePoolID",
     "QueryResourcePools",

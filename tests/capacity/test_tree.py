@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import JOB, a_pool, a_template, amounts, pool_id
-from derny.capacity.tree import PoolTree, validate
+from derny.capacity.tree import PoolTree
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.records import Pod
@@ -143,17 +143,6 @@ def test_the_version_grows_whenever_room_may_have_grown_and_only_then(tree: Pool
     tree.set_capacity(amounts(200))
     versions.append(tree.version)
     assert versions[0] == versions[1] < versions[2] < versions[3]
-
-
-def test_the_first_failure_is_the_one_that_is_told(tree: PoolTree) -> None:
-    """Its own amounts come before the parent, the parent before the limit, the limit before the name."""
-    spec = a_pool(amounts(999), PoolId("nowhere"), "b")
-    with pytest.raises(Invalid, match=r"spec\.parent"):
-        validate(tree, pool_id(9), spec)
-    with pytest.raises(Invalid, match="limit of its parent"):
-        validate(tree, pool_id(9), a_pool(amounts(999), pool_id(1), "b"))
-    with pytest.raises(Invalid, match="taken"):
-        validate(tree, pool_id(9), a_pool(NOTHING, pool_id(1), "b"))
 
 
 def a_waiting_pod(template: PodTemplate, instance: int = 0) -> Pod:

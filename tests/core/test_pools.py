@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from builders import POOL, Bench, a_job, a_pool, amounts, pool_id
+from builders import POOL, Bench, a_job, a_pool, a_template, amounts, pool_id
 from derny.core import commands, events
 from derny.core.audit import fingerprint
-from derny.model.errors import Busy, Exists, Invalid, Refusal
+from derny.model.errors import Busy, Exists, Invalid, NotFound, Refusal
 from derny.model.ids import ROOT_POOL, PoolId
-from derny.model.specs import PoolResource, PoolSpec
+from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 
 
 def cpu_pool(name: str, parent: PoolId, reservation: float, limit: float, share: float = 1.0) -> PoolSpec:
@@ -115,3 +115,68 @@ def test_nothing_fits_below_the_root_before_there_are_hosts() -> None:
     bench = Bench(hosts=0)
     with pytest.raises(Invalid, match="the limit of its parent"):
         bench.do(commands.CreatePool(NEW, cpu_pool("x", ROOT_POOL, 1, 1)))
+
+
+def test_an_update_takes_the_place_of_the_whole_configuration_and_counts(family: Bench) -> None:
+    spec = cpu_pool("renamed", ROOT_POOL, 150, 1000)
+    family.at += 5
+    assert family.do(commands.UpdatePool(pool_id(2), spec)) == [events.PoolUpdated(pool_id(2), spec)]
+    tree = family.machine.state.tree
+    pool = tree.pools[pool_id(2)]
+    assert (pool.spec, pool.version, pool.updated_at) == (spec, 2, family.at)
+    assert tree.path(tree.pools[pool_id(99)]) == "/renamed/respool21/respool99", "paths follow at once"
+    assert tree.lookup("/renamed/respool21").id == pool_id(21)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "words"),
+    [
+        (commands.UpdatePool(ROOT_POOL, cpu_pool("x", ROOT_POOL, 1, 1)), Invalid, "can't be configured"),
+        (commands.UpdatePool(ROOT_POOL, cpu_pool("x", ROOT_POOL, 1, 1), force=True), Invalid, "configured"),
+        (commands.UpdatePool(NEW, cpu_pool("x", ROOT_POOL, 1, 1)), NotFound, NEW),
+        (commands.UpdatePool(NEW, cpu_pool("x", ROOT_POOL, 9, 1)), Invalid, "above its limit"),
+        (commands.UpdatePool(pool_id(1), cpu_pool("respool2", ROOT_POOL, 100, 1000)), Invalid, "taken"),
+        (commands.UpdatePool(pool_id(1), cpu_pool("respool1", pool_id(2), 1, 1)), Invalid, "stays where"),
+        (commands.DeletePool(ROOT_POOL), Invalid, "root"),
+        (commands.DeletePool(NEW), NotFound, NEW),
+        (commands.DeletePool(pool_id(2)), Invalid, "/respool2 has 2 children"),
+    ],
+)
+def test_changes_that_can_not_be_are_refused(
+    family: Bench, command: commands.Command, kind: type[Refusal], words: str
+) -> None:
+    before = fingerprint(family.machine.state)
+    with pytest.raises(kind, match=words):
+        family.do(command)
+    assert fingerprint(family.machine.state) == before
+
+
+def test_a_forced_update_keeps_the_kinds_that_it_leaves_out(family: Bench) -> None:
+    cpu, *_others = cpu_pool("respool1", ROOT_POOL, 9000, 5000).resources
+    spec = PoolSpec("respool1", ROOT_POOL, b"", (cpu,))
+    was = family.machine.state.tree.pools[pool_id(1)].spec.resources
+    family.do(commands.UpdatePool(pool_id(1), spec, force=True))
+    assert family.machine.state.tree.pools[pool_id(1)].spec.resources == (cpu, *was[1:])
+
+
+def test_a_leaf_goes_when_nothing_is_in_it_and_its_parent_is_a_leaf_again(family: Bench) -> None:
+    family.do(commands.DeletePool(pool_id(99)))
+    tree = family.machine.state.tree
+    assert pool_id(99) not in tree.pools
+    assert tree.pools[pool_id(21)].children == []
+    family.do(commands.DeletePool(pool_id(21)))
+    family.do(commands.CreatePool(pool_id(21), cpu_pool("respool21", pool_id(3), 1, 1)))
+    assert tree.path(tree.pools[pool_id(21)]) == "/respool3/respool21"
+    assert fingerprint(family.replayed().state) == fingerprint(family.machine.state)
+
+
+@pytest.mark.parametrize("template", [a_template(), a_template(cpu=99), a_template(revocable=True)])
+def test_a_pool_is_busy_while_pods_run_or_wait_in_it(template: PodTemplate) -> None:
+    bench = Bench()
+    bench.create(a_job(template=template, revocable=template.preemptible))
+    with pytest.raises(Busy, match="/pool holds 1 job"):
+        bench.do(commands.DeletePool(POOL))
+    bench.delete(force=True)
+    bench.obey()
+    bench.do(commands.DeletePool(POOL))
+    assert list(bench.machine.state.tree.pools) == [ROOT_POOL]

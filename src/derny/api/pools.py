@@ -10,10 +10,9 @@ from functools import partial
 from typing import Final
 
 from derny.api import wire_in, wire_out
-from derny.api.contract import Methods, without
 from derny.api.reply import made
 from derny.core import queries
-from derny.core.commands import CreatePool
+from derny.core.commands import CreatePool, DeletePool
 from derny.core.events import PoolCreated
 from derny.core.queries import PoolView
 from derny.core.state import State
@@ -26,8 +25,6 @@ from derny.runtime.loop import Loop
 
 POOL_BYTES: Final = 300
 """About what one pool takes in an answer."""
-
-_LATER = dict.fromkeys(("UpdateResourcePool", "DeleteResourcePool"), "changes to the hierarchy of pools")
 
 
 def _with_children(state: State, pool: PoolId, include: bool) -> list[PoolView]:
@@ -44,18 +41,27 @@ class ResourcePoolService(respool.ResourcePoolServiceBase):
         self._loop = loop
         self._limits = limits
 
-    def __mapping__(self) -> Methods:
-        return without(super().__mapping__(), _LATER)
-
     async def create_resource_pool(
         self, message: respool.CreateResourcePoolRequest
     ) -> respool.CreateResourcePoolResponse:
         pool = PoolId(wire_in.new_id(message.respool_id, "respool_id") or str(uuid.uuid4()))
         if pool in await self._loop.read(queries.pool_ids):
             raise Exists(f"resource pool {pool!r} already exists")
-        (event,) = await self._loop.submit(CreatePool(pool, wire_in.created_pool(message, self._limits)))
+        (event,) = await self._loop.submit(CreatePool(pool, wire_in.configured_pool(message, self._limits)))
         assert isinstance(event, PoolCreated)
         return respool.CreateResourcePoolResponse(ResourcePoolId(event.pool))
+
+    async def update_resource_pool(
+        self, message: respool.UpdateResourcePoolRequest
+    ) -> respool.UpdateResourcePoolResponse:
+        await self._loop.submit(wire_in.updated_pool(message, self._limits))
+        return respool.UpdateResourcePoolResponse()
+
+    async def delete_resource_pool(
+        self, message: respool.DeleteResourcePoolRequest
+    ) -> respool.DeleteResourcePoolResponse:
+        await self._loop.submit(DeletePool(PoolId(wire_in.required_id(message.respool_id, "respool_id"))))
+        return respool.DeleteResourcePoolResponse()
 
     async def get_resource_pool(
         self, message: respool.GetResourcePoolRequest

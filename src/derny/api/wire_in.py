@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
+import msgspec
+
 from derny.api import pod_spec
 from derny.api.codec import encode, field_bytes, wire_bytes
+from derny.core.commands import UpdatePool
 from derny.model.errors import Exhausted, Invalid, Unimplemented
 from derny.model.ids import JobId, PoolId, is_uuid
 from derny.model.periods import Limits
@@ -28,6 +31,7 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourcePoolSpec,
     ResourceSpec,
     SchedulingPolicy,
+    UpdateResourcePoolRequest,
 )
 
 AMOUNT_MAX = 1e9
@@ -40,7 +44,7 @@ KILL_GRACE_S = 30
 PORT_MAX = 65535
 
 _SPEC_FIELD = 2
-"""Number of the field `spec` in CreateJobRequest and CreateResourcePoolRequest."""
+"""Number of the field `spec` in CreateJobRequest, CreateResourcePoolRequest and UpdateResourcePoolRequest."""
 
 
 class _Id(Protocol):
@@ -331,11 +335,23 @@ def _check_size(size: int, most: int, limit: str) -> None:
         raise Exhausted(f"spec has {size} bytes, more than {most} (limit {limit})")
 
 
-def created_pool(request: CreateResourcePoolRequest, limits: Limits) -> PoolSpec:
-    """The pool that a request asks for; Invalid. The id is `new_id`'s business."""
+def configured_pool(
+    request: CreateResourcePoolRequest | UpdateResourcePoolRequest, limits: Limits
+) -> PoolSpec:
+    """The configuration that a request asks for, with all kinds; Invalid. The id is the caller's business."""
     if request.spec is None:
         raise Invalid("spec is unset; expected the pool's configuration")
     return pool_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
+
+
+def updated_pool(request: UpdateResourcePoolRequest, limits: Limits) -> UpdatePool:
+    """What a request wants to change; a forced one is about no more than the kinds that it has."""
+    pool, spec = required_id(request.respool_id, "respool_id"), configured_pool(request, limits)
+    if request.force and request.spec is not None:
+        sent = {resource.kind for resource in request.spec.resources}
+        given = tuple(resource for resource in spec.resources if resource.kind in sent)
+        spec = msgspec.structs.replace(spec, resources=given)
+    return UpdatePool(PoolId(pool), spec, request.force)
 
 
 def pool_spec(message: ResourcePoolSpec, wire: bytes, limits: Limits) -> PoolSpec:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.records import Pod, Pool
-from derny.model.resources import KINDS, NOTHING, Resources, wire_units
+from derny.model.resources import KINDS, NOTHING, Resources
 from derny.model.specs import PoolResource, PoolSpec
 
 UNLIMITED = 10**15
@@ -105,6 +105,24 @@ class PoolTree:
         self.version += 1
         self.changes += 1
 
+    def configure(self, pool: PoolId, spec: PoolSpec, at: float) -> None:
+        """Give a pool another configuration below the same parent."""
+        found = self.pools[pool]
+        assert found.spec.parent == spec.parent
+        found.spec = spec
+        found.version += 1
+        found.updated_at = at
+        self.version += 1
+        self.changes += 1
+
+    def remove(self, pool: PoolId) -> None:
+        """Forget a leaf in which nothing is."""
+        found = self.pools.pop(pool)
+        assert not found.children and not found.jobs and pool not in self.waiting
+        self.pools[found.spec.parent].children.remove(pool)
+        self.version += 1
+        self.changes += 1
+
     def set_capacity(self, capacity: Resources) -> None:
         """What the root may allocate from now on."""
         self.capacity = capacity
@@ -155,61 +173,3 @@ class PoolTree:
             pool.slack_demand = pool.slack_demand.plus(pod.template.demand, times)
         else:
             pool.demand = pool.demand.plus(pod.template.demand, times)
-
-
-def validate(tree: PoolTree, pool: PoolId, spec: PoolSpec) -> None:
-    """Refuse a configuration that contradicts itself or its place in the tree; the first failure is told.
-
-    Invalid throughout, as the API promises for bad configurations. (Behaviour, scheduler §1.3 and its [O]
-    additions.)
-    """
-    if not spec.name or "/" in spec.name:
-        raise Invalid(f"spec.name {spec.name!r} is not a pool name; expected text without a slash")
-    if spec.parent == pool:
-        raise Invalid(f"spec.parent {spec.parent!r} is the pool itself; expected another pool")
-    for resource in spec.resources:
-        _validate_resource(resource)
-    for name, percent in (("controller_limit", spec.controller_percent), ("slack_limit", spec.slack_percent)):
-        if percent is not None and not 0 <= percent <= 100:
-            raise Invalid(f"spec.{name} is {percent:g} percent; expected 0 to 100")
-    parent = tree.pools.get(spec.parent)
-    if parent is None:
-        raise Invalid(f"spec.parent {spec.parent!r} does not exist; expected the id of a resource pool")
-    _validate_against(tree, parent, pool, spec)
-
-
-def _validate_resource(resource: PoolResource) -> None:
-    where = f"spec.resources[{resource.kind}]"
-    if resource.reservation < 0:
-        raise Invalid(f"{where}.reservation is negative; expected 0 or more")
-    if resource.share < 0:
-        raise Invalid(f"{where}.share is {resource.share:g}; expected 0 or more")
-    if resource.reservation > resource.limit:
-        raise Invalid(
-            f"{where}.reservation {wire_units(resource.reservation):g} is above its limit"
-            f" {wire_units(resource.limit):g}"
-        )
-
-
-def _validate_against(tree: PoolTree, parent: Pool, pool: PoolId, spec: PoolSpec) -> None:
-    siblings = [tree.pools[child] for child in parent.children if child != pool]
-    above = {resource.kind: resource for resource in tree.resources(parent)}
-    for mine in spec.resources:
-        most = above[mine.kind]
-        if mine.limit > most.limit:
-            limit, allowed = wire_units(mine.limit), wire_units(most.limit)
-            raise Invalid(
-                f"spec.resources[{mine.kind}].limit {limit:g} is above {allowed:g}, the limit of its parent"
-                f" {tree.path(parent)}"
-            )
-    if any(sibling.spec.name == spec.name for sibling in siblings):
-        raise Invalid(f"spec.name {spec.name!r} is taken by another child of {tree.path(parent)}")
-    for mine in spec.resources:
-        most = above[mine.kind]
-        reserved = sum(r.reservation for s in siblings for r in s.spec.resources if r.kind == mine.kind)
-        if reserved + mine.reservation > most.reservation:
-            asked, taken, all_of = map(wire_units, (mine.reservation, reserved, most.reservation))
-            raise Invalid(
-                f"spec.resources[{mine.kind}].reservation {asked:g} and the {taken:g} that its siblings"
-                f" reserve are above {all_of:g}, the reservation of its parent {tree.path(parent)}"
-            )

@@ -259,8 +259,8 @@ def _banner(settings: Settings, daemon: Daemon, address: str, applying: bool) ->
     ]
     if not _is_loopback(settings.host):
         lines.append("  WARNING anybody who can reach this address can do anything; nothing is encrypted")
-    warnings = (daemon.damage, daemon.misfit)
-    lines += [f"  WARNING {warning}" for warning in warnings if warning is not None]
+    if daemon.damage is not None:
+        lines.append(f"  WARNING {daemon.damage}")
     if not applying:
         lines.append(f"Next: grpcurl -plaintext {address} list")
     return "\n".join(lines)

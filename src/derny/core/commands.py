@@ -20,6 +20,21 @@ class CreatePool(msgspec.Struct, frozen=True, gc=False):
     spec: PoolSpec
 
 
+class UpdatePool(msgspec.Struct, frozen=True, gc=False):
+    """Configure a resource pool anew. With `force` amounts may contradict one another, and kinds that the
+    spec leaves out stay as they are."""
+
+    pool: PoolId
+    spec: PoolSpec
+    force: bool = False
+
+
+class DeletePool(msgspec.Struct, frozen=True, gc=False):
+    """Remove a resource pool that nothing is in."""
+
+    pool: PoolId
+
+
 class CreateJob(msgspec.Struct, frozen=True, gc=False):
     """Make a job; its pods follow."""
 
@@ -131,6 +146,8 @@ class OpenGates(msgspec.Struct, frozen=True, gc=False):
 
 Command = (
     CreatePool
+    | UpdatePool
+    | DeletePool
     | CreateJob
     | StartJob
     | StopJob

@@ -22,6 +22,15 @@ class PoolCreated(_Event, frozen=True, gc=False, tag=True):
     spec: PoolSpec
 
 
+class PoolUpdated(_Event, frozen=True, gc=False, tag=True):
+    pool: PoolId
+    spec: PoolSpec
+
+
+class PoolRemoved(_Event, frozen=True, gc=False, tag=True):
+    pool: PoolId
+
+
 class HostsSeen(_Event, frozen=True, gc=False, tag=True):
     hosts: list[HostSeen]
 
@@ -200,6 +209,8 @@ class GatesSet(_Event, frozen=True, gc=False, tag=True):
 
 Event = (
     PoolCreated
+    | PoolUpdated
+    | PoolRemoved
     | HostsSeen
     | HostsLost
     | JobCreated

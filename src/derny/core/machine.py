@@ -35,6 +35,8 @@ Applier = Callable[[State, Any, float], None]
 
 APPLIERS: dict[type[Event], Applier] = {
     events.PoolCreated: pools.apply_created,
+    events.PoolUpdated: pools.apply_updated,
+    events.PoolRemoved: pools.apply_removed,
     events.HostsSeen: hosts.apply_seen,
     events.HostsLost: hosts.apply_lost,
     events.JobCreated: jobs.apply_created,
@@ -88,6 +90,8 @@ class Machine:
         self._retry_at: float | None = None
         self.deciders: dict[type[Command], Decider] = {
             commands.CreatePool: partial(pools.decide_create, limits=limits),
+            commands.UpdatePool: pools.decide_update,
+            commands.DeletePool: pools.decide_delete,
             commands.CreateJob: partial(jobs.decide_create, limits=limits),
             commands.StartJob: jobs.decide_start,
             commands.StopJob: jobs.decide_stop,
