@@ -152,7 +152,10 @@ async def test_previous_runs_are_told_newest_first_and_never_the_current(
             f"{JOB}-0-{run - 1}" if run > 1 else None
         )
         assert info.spec.containers[0].command == CommandInfo(value="sleep 1000")
-        assert (status.containers_status, status.start_time) == ([], "")
+        (container,) = status.containers_status
+        assert (container.name, container.state) == ("main", ContainerState.FAILED)
+        assert status.start_time == container.start_time > ""
+        assert status.completion_time == container.completion_time >= status.start_time
 
 
 async def test_events_tell_every_write_of_the_current_run_newest_first(counter, job_message):

@@ -159,7 +159,7 @@ def test_the_reason_of_a_report_is_kept_for_unasked_ends_only() -> None:
 def test_a_lost_pod_runs_again_at_once_and_it_is_no_failure(task: TaskState) -> None:
     bench = Bench()
     bench.running(a_job())
-    assert bench.report(task, 0)[0] == events.PodsReported(JOB, S.LOST, [0], f"said {task.name}")
+    assert bench.report(task, 0)[0] == events.PodsReported(JOB, S.LOST, [0], f"Task LOST: said {task.name}")
     assert (bench.pod().state, bench.pod().run, bench.pod().failures) == (S.LAUNCHED, 2, 0)
 
 

@@ -6,11 +6,10 @@ that the client left out (`pod_spec`). Times are RFC 3339 in UTC, revisions coun
 the services of this room. (Behaviour, jobs §0.5, §2.9, §3.4, §3.5, §7.3; scheduler §1.5, §7.2.)
 """
 
-from datetime import UTC, datetime
-from functools import lru_cache
-
+from derny.api import container_status
 from derny.api.codec import decode
 from derny.api.pod_spec import effective, fill_form, fill_forms
+from derny.api.times import rfc3339, whole_seconds
 from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView
 from derny.model.ids import JobId as JobIdText
 from derny.model.ids import entity_version, pod_id, pod_name
@@ -38,17 +37,11 @@ from derny.proto.peloton.api.v1alpha.peloton import (
     Revision,
 )
 from derny.proto.peloton.api.v1alpha.pod import (
-    ContainerState,
-    ContainerStatus,
-    HealthState,
-    HealthStatus,
     PodEvent,
     PodSpec,
     PodState,
     PodStatus,
     PodSummary,
-    TerminationStatus,
-    TerminationStatusReason,
 )
 from derny.proto.peloton.api.v1alpha.respool import (
     ReservationType,
@@ -59,34 +52,6 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourceUsage,
     SchedulingPolicy,
 )
-
-_CONTAINER_STATE = {
-    State.LAUNCHED: ContainerState.LAUNCHED,
-    State.STARTING: ContainerState.STARTING,
-    State.RUNNING: ContainerState.RUNNING,
-    State.SUCCEEDED: ContainerState.SUCCEEDED,
-    State.FAILED: ContainerState.FAILED,
-    # The contract has no word for a container of which nothing is known any more.
-    State.LOST: ContainerState.FAILED,
-    State.KILLING: ContainerState.KILLING,
-    State.KILLED: ContainerState.KILLED,
-    State.PREEMPTING: ContainerState.KILLING,
-    State.DELETED: ContainerState.KILLED,
-}
-"""States before the launch are PENDING."""
-
-_ENDED_BADLY = frozenset({ContainerState.FAILED, ContainerState.KILLED})
-
-
-@lru_cache(maxsize=4096)
-def rfc3339(at: float) -> str:
-    """Seconds since the epoch as UTC with microseconds; empty for 0.0, which is never."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if at else ""
-
-
-def whole_seconds(at: float) -> str:
-    """As `rfc3339`, without the part below a second, which events leave out (behaviour, jobs §0.5)."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
 def revision(version: int, created_at: float, updated_at: float) -> Revision:
@@ -177,14 +142,15 @@ def pod_summary(view: PodView, now: float) -> PodSummary:
 def pod_status(view: PodView, now: float, waits_for: str = "") -> PodStatus:
     """A pod's status in its current run. `waits_for` says why it is PENDING."""
     run = pod_id(view.job, view.instance, view.run)
-    started, completed = rfc3339(view.started_at), rfc3339(view.completed_at)
+    init_containers, containers = container_status.of_pod(view)
     return PodStatus(
         state=PodState(view.state),
         pod_id=PodId(run),
-        start_time=started,
-        completion_time=completed,
+        start_time=rfc3339(view.started_at),
+        completion_time=rfc3339(view.completed_at),
         host=view.host or "",
-        containers_status=[_container_status(view, started, completed)],
+        init_containers_status=init_containers,
+        containers_status=containers,
         desired_state=PodState(view.goal),
         message=waits_for or view.message,
         reason=view.reason,
@@ -201,33 +167,9 @@ def pod_status(view: PodView, now: float, waits_for: str = "") -> PodStatus:
     )
 
 
-def _container_status(view: PodView, started: str, completed: str) -> ContainerStatus:
-    template = view.template
-    state = _CONTAINER_STATE.get(view.state, ContainerState.PENDING)
-    return ContainerStatus(
-        name=template.container,
-        state=state,
-        ports={port.name: number for port, number in zip(template.ports, view.ports, strict=False)},
-        message=view.message,
-        reason=view.reason,
-        failure_count=view.failures,
-        healthy=HealthStatus(HealthState(view.health)),
-        image=template.image,
-        start_time=started,
-        completion_time=completed,
-        termination_status=_termination(view) if state in _ENDED_BADLY else None,
-    )
-
-
-def _termination(view: PodView) -> TerminationStatus | None:
-    ended = view.termination
-    if ended is None:
-        return None
-    return TerminationStatus(TerminationStatusReason(ended.reason), ended.exit_code, ended.signal)
-
-
 def _resource_usage(view: PodView, now: float) -> dict[str, float]:
-    """Unit-seconds by kind: what the pod may use, for as long as it has run (behaviour, jobs §7.3)."""
+    """Unit-seconds by kind: what all containers of the pod together may use, for as long as the current run
+    has run; earlier runs are told of by their own events (behaviour, jobs §7.3)."""
     seconds = max((view.completed_at or now) - view.started_at, 0) / MILLI if view.started_at else 0.0
     demand = view.template.demand
     return {
@@ -240,9 +182,14 @@ def _resource_usage(view: PodView, now: float) -> dict[str, float]:
 def past_status(event: PodEventView) -> PodStatus:
     """The status of an earlier run, as its last event tells it."""
     entry = event.entry
+    init_containers, containers = container_status.of_event(event)
     return PodStatus(
         state=PodState(entry.state),
         pod_id=PodId(event.pod),
+        start_time=rfc3339(event.started_at),
+        completion_time=rfc3339(event.completed_at),
+        init_containers_status=init_containers,
+        containers_status=containers,
         host=event.host or "",
         desired_state=PodState(entry.goal),
         message=entry.message,
@@ -260,6 +207,7 @@ def past_status(event: PodEventView) -> PodStatus:
 def pod_event(event: PodEventView) -> PodEvent:
     """One write of a pod."""
     entry = event.entry
+    init_containers, containers = container_status.of_event(event)
     return PodEvent(
         pod_id=PodId(event.pod),
         actual_state=pod_state_name(entry.state),
@@ -274,6 +222,8 @@ def pod_event(event: PodEventView) -> PodEvent:
         prev_pod_id=PodId(event.previous),
         healthy=f"HEALTH_STATE_{entry.health.name}",
         desired_pod_id=PodId(event.desired),
+        container_status=containers,
+        init_container_status=init_containers,
     )
 
 

@@ -47,6 +47,7 @@ def fingerprint(state: State) -> bytes:
     hosts = [
         (host, state.table.free(host.row), state.table.used_ports(host.row)) for host in state.hosts.values()
     ]
+    texts = (state.texts.all, state.texts.containers.all)
     return msgspec.msgpack.encode(
         (
             list(state.jobs.values()),
@@ -54,7 +55,7 @@ def fingerprint(state: State) -> bytes:
             pools,
             sorted(groups),
             hosts,
-            state.texts.all,
+            texts,
             sorted(state.closed),
             state.held_orphans,
         )

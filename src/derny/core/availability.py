@@ -19,7 +19,8 @@ _COUNTED = frozenset(
 )
 """Ends that make a pod unavailable as soon as they are decided; others count once the next run waits."""
 
-_WELL = frozenset({HealthState.HEALTHY, HealthState.DISABLED})
+WELL = frozenset({HealthState.HEALTHY, HealthState.DISABLED})
+"""What counts as good, of a pod that runs."""
 
 
 def is_unavailable(pod: Pod) -> bool:
@@ -30,7 +31,7 @@ def is_unavailable(pod: Pod) -> bool:
         return pod.termination.reason in _COUNTED
     if pod.superseded:
         return False
-    return pod.state is not PodState.RUNNING or pod.health not in _WELL
+    return pod.state is not PodState.RUNNING or pod.health not in WELL
 
 
 def may_disrupt(job: Job, pod: Pod) -> bool:

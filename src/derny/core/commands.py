@@ -111,10 +111,25 @@ class LoseHosts(msgspec.Struct, frozen=True, gc=False):
     hosts: list[HostName]
 
 
+class ContainerReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What an agent says of one container; STAGING: it has not been started yet.
+
+    `healthy` is what its liveness check last said, None before it has said anything.
+    """
+
+    state: TaskState
+    exit_code: int = 0
+    signal: str = ""
+    healthy: bool | None = None
+
+
 class PodReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What an agent says of one run of a pod. `exit_code` is 0 unless the container failed by itself.
 
-    `host` is empty where the one who says it does not know, as of a pod that nobody has.
+    `host` is empty where the one who says it does not know, as of a pod that nobody has. `healthy` is the
+    result of a liveness check, for a report that is made because of one. `containers` has the init
+    containers, then the others, of a pod that is more than one container; it is empty where all containers
+    share the pod's state.
     """
 
     pod: PodId
@@ -124,6 +139,8 @@ class PodReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     exit_code: int = 0
     signal: str = ""
     host: HostName = HostName("")
+    healthy: bool | None = None
+    containers: tuple[ContainerReport, ...] = ()
 
 
 class ReportPods(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ calls for is read off by `effects_of` in `core.pods`.
 
 import msgspec
 
-from derny.core.commands import HostSeen
+from derny.core.commands import ContainerReport, HostSeen
 from derny.model.ids import HostName, JobId, PodId, PoolId
 from derny.model.specs import JobSpec, PoolSpec
 from derny.model.states import Gate, JobState, PodState, TerminationReason
@@ -154,7 +154,8 @@ class PodsRequeued(_Event, frozen=True, gc=False, tag=True):
 
 
 class PodsReported(_Event, frozen=True, gc=False, tag=True):
-    """Agents say that the current runs of these pods are in this state."""
+    """Agents say that the current runs of these pods are in this state, or still are and something else of
+    them has changed."""
 
     job: JobId
     state: PodState
@@ -163,6 +164,9 @@ class PodsReported(_Event, frozen=True, gc=False, tag=True):
     reason: str = ""
     exit_code: int = 0
     signal: str = ""
+    healthy: bool | None = None
+    """What a liveness check found, if that is why it is said."""
+    containers: tuple[ContainerReport, ...] = ()
 
 
 class PodsThrottled(_Event, frozen=True, gc=False, tag=True):

@@ -5,9 +5,11 @@ and is looked at again. The pass `settle` in `core.machine` asks here about ever
 turns like answers into one event. (Behaviour, jobs §6.3, §7.2, §7.6.)
 """
 
+import math
 from collections.abc import Callable
 from enum import Enum, auto
 
+from derny.core.availability import WELL
 from derny.core.events import Event, JobRemoved, JobStateChanged, PodsCreated, PodsGoalSet, PodsRemoved
 from derny.core.jobs import STOPPED, computed_state, has_ended
 from derny.core.pods import THROTTLED
@@ -53,7 +55,9 @@ def _launch_timeout_s(pod: Pod, periods: Periods) -> float:
 
 
 def _start_timeout_s(pod: Pod, periods: Periods) -> float:
-    return periods.start_timeout_s
+    """Never while an init container runs: it may take as long as it likes."""
+    at_work = any(run.state is PodState.RUNNING for run in pod.containers)
+    return math.inf if at_work else periods.start_timeout_s
 
 
 def _placing_timeout_s(pod: Pod, periods: Periods) -> float:
@@ -65,7 +69,8 @@ def _kill_timeout_s(pod: Pod, periods: Periods) -> float:
 
 
 def _forgiven_after_s(pod: Pod, periods: Periods) -> float:
-    return periods.failures_forgiven_s
+    """Only once it is well: a pod that is about to be killed by its health check has not got over it."""
+    return periods.failures_forgiven_s if pod.health in WELL else math.inf
 
 
 Delay = Callable[[Pod, Periods], float]

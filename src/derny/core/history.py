@@ -7,12 +7,15 @@ are kept, no more than the limits say. Called by `core.state` to write and by `c
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+from derny.core.containers import Runs, undated
 from derny.model.records import Pod
 from derny.model.states import HealthState, PodState
 
-_ENTRY = struct.Struct("<dBBBIIIiHH")
+T = TypeVar("T")
+
+_ENTRY = struct.Struct("<dBBBIIIiHHH")
 _STATE_AT = 8
 """Where in an entry the byte of the state is."""
 _FULL_TABLE = 2**16 - 1
@@ -39,24 +42,34 @@ class Entry(NamedTuple):
     reason: str
     rerun: bool
     """A new run was wanted."""
+    containers: Runs = ()
+    """As in the pod's record, without times."""
 
 
-class Texts:
-    """Messages and reasons by number. Beyond 65,535 different ones, new texts are not kept in histories."""
+class Numbered(Generic[T]):
+    """Values by number; 0 is the empty one. Beyond 65,535 different ones, new values are not kept."""
 
-    def __init__(self) -> None:
-        self.all: list[str] = [""]
-        self.numbers: dict[str, int] = {"": 0}
+    def __init__(self, empty: T) -> None:
+        self.all: list[T] = [empty]
+        self.numbers: dict[T, int] = {empty: 0}
 
-    def number(self, text: str) -> int:
-        """The number of a text, given on first sight."""
-        known = self.numbers.get(text)
+    def number(self, value: T) -> int:
+        """The number of a value, given on first sight."""
+        known = self.numbers.get(value)
         if known is None:
             if len(self.all) >= _FULL_TABLE:
                 return 0
-            known = self.numbers[text] = len(self.all)
-            self.all.append(text)
+            known = self.numbers[value] = len(self.all)
+            self.all.append(value)
         return known
+
+
+class Texts(Numbered[str]):
+    """What histories say by number: messages and reasons, and the states of containers."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.containers: Numbered[Runs] = Numbered(())
 
 
 def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
@@ -74,6 +87,7 @@ def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
         host,
         texts.number(pod.message) if message is None else message,
         texts.number(pod.reason) if reason is None else reason,
+        texts.containers.number(undated(pod.containers)) if pod.containers else 0,
     )
     history = pod.history + entry
     return history if len(history) <= ENTRIES_MAX * _ENTRY.size else _shortened(history, pod.run)
@@ -81,9 +95,8 @@ def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
 
 def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
     """All kept entries of a pod, oldest first."""
-    for at, state, goal, health, config, desired, run, host, message, reason in _ENTRY.iter_unpack(
-        pod.history
-    ):
+    for packed in _ENTRY.iter_unpack(pod.history):
+        at, state, goal, health, config, desired, run, host, message, reason, containers = packed
         yield Entry(
             at,
             PodState(state),
@@ -96,6 +109,7 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
             texts.all[message],
             texts.all[reason],
             goal > 127,
+            texts.containers.all[containers],
         )
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from derny.capacity.admission import admissible
-from derny.core import commands, events, gates, hosts, jobs, pods, pools
+from derny.core import commands, events, gates, hosts, jobs, pods, pools, reports
 from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
 from derny.core.events import Event
@@ -53,7 +53,7 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsPlaced: pods.apply_placed,
     events.PodsUnplaced: pods.apply_unplaced,
     events.PodsRequeued: pods.apply_requeued,
-    events.PodsReported: pods.apply_reported,
+    events.PodsReported: reports.apply,
     events.PodsThrottled: pods.apply_throttled,
     events.PodsRestarted: pods.apply_restarted,
     events.PodsKillRequested: pods.apply_kill_requested,
@@ -101,7 +101,7 @@ class Machine:
             commands.RestartPod: pods.decide_restart,
             commands.SeeHosts: hosts.decide_see,
             commands.LoseHosts: hosts.decide_lose,
-            commands.ReportPods: pods.decide_report,
+            commands.ReportPods: reports.decide,
             commands.CloseGates: gates.decide_close,
             commands.OpenGates: gates.decide_open,
         }

@@ -15,8 +15,9 @@ may come late, twice and out of order: only those that lead on from where the cu
 
 from collections.abc import Sequence
 
+from derny.core import containers
 from derny.core.availability import may_disrupt
-from derny.core.commands import PodReport, ReportPods, RestartPod, StartPod, StopPod
+from derny.core.commands import RestartPod, StartPod, StopPod
 from derny.core.events import (
     Event,
     FailuresForgiven,
@@ -28,7 +29,6 @@ from derny.core.events import (
     PodsKillRequested,
     PodsPlaced,
     PodsRemoved,
-    PodsReported,
     PodsRequeued,
     PodsRestarted,
     PodsThrottled,
@@ -38,12 +38,10 @@ from derny.core.events import (
 )
 from derny.core.state import State, pod_goal
 from derny.model.errors import Invalid, WrongState
-from derny.model.ids import JobId, PodId, parse_pod_id
+from derny.model.ids import JobId
 from derny.model.records import Job, Pod, Termination
 from derny.model.states import (
     POD_ADMITTED,
-    POD_ON_HOST,
-    POD_STATE_OF_TASK,
     POD_TERMINAL,
     Gate,
     HealthState,
@@ -54,18 +52,6 @@ from derny.model.states import (
 
 THROTTLED = "Task throttled due to failure"
 """The message by which clients know a pod that waits for its back-off to pass (behaviour, jobs §7.6)."""
-
-_PROGRESS = {
-    PodState.LAUNCHED: 0,
-    PodState.STARTING: 1,
-    PodState.RUNNING: 2,
-    PodState.KILLING: 3,
-    PodState.SUCCEEDED: 4,
-    PodState.FAILED: 4,
-    PodState.LOST: 4,
-    PodState.KILLED: 4,
-}
-"""How far a launched run has come; a report that leads nowhere further is a repeat or a latecomer."""
 
 
 def decide_start(state: State, command: StartPod, at: float) -> list[PodsWanted]:
@@ -116,52 +102,6 @@ def _startable(state: State, job_id: JobId, instance: int) -> tuple[Job, Pod]:
     if PodState.DELETED in (pod.goal, pod_goal(job.goal)):
         raise Invalid(f"pod {job_id}-{instance} is going to be deleted; expected a pod that is not")
     return job, pod
-
-
-def decide_report(state: State, command: ReportPods, at: float) -> list[Event]:
-    """The facts among the reports, like with like; orphans are found out by the way."""
-    facts: dict[tuple[JobId, PodState, str, str, int, str], list[int]] = {}
-    orphans: list[PodReport] = []
-    reached: dict[Pod, int] = {}
-    for report in command.reports:
-        to = POD_STATE_OF_TASK[report.state]
-        pod = _current(state, report.pod)
-        if pod is None or (pod.state is PodState.LOST and to not in POD_TERMINAL):
-            if to not in POD_TERMINAL:
-                orphans.append(report)
-        elif _PROGRESS[to] > reached.get(pod, _PROGRESS[pod.state]):
-            reached[pod] = _PROGRESS[to]
-            facts.setdefault((pod.job, *_as_recorded(pod, to, report)), []).append(pod.instance)
-    # By progress, so that a pod that started and runs in one batch does so in this order.
-    groups = sorted(facts.items(), key=lambda group: _PROGRESS[group[0][1]])
-    events: list[Event] = [
-        PodsReported(job, to, instances, message, reason, code, signal)
-        for (job, to, message, reason, code, signal), instances in groups
-    ]
-    if orphans:
-        events.append(OrphansFound([orphan.pod for orphan in orphans], [orphan.host for orphan in orphans]))
-    return events
-
-
-def _current(state: State, reported: PodId) -> Pod | None:
-    """The pod whose current run this is, if it has been launched; None for ids of others, or of nothing at
-    all."""
-    try:
-        job_id, instance, run = parse_pod_id(reported)
-    except Invalid:
-        return None
-    job = state.jobs.get(job_id)
-    pod = job.pods[instance] if job is not None and instance < len(job.pods) else None
-    return pod if pod is not None and pod.run == run and pod.state in _PROGRESS else None
-
-
-def _as_recorded(pod: Pod, to: PodState, report: PodReport) -> tuple[PodState, str, str, int, str]:
-    """What is kept of a report. The reason only of an end that nobody asked for; a pod that was to be
-    killed and is lost counts as killed (behaviour, scheduler §8.2)."""
-    if to is PodState.LOST and pod.goal is not PodState.RUNNING:
-        return PodState.KILLED, f"Stopped task LOST event: {report.message}", report.reason, 0, ""
-    kept = report.reason if to in (PodState.FAILED, PodState.LOST) else ""
-    return to, report.message, kept, report.exit_code, report.signal
 
 
 def apply_created(state: State, event: PodsCreated, at: float) -> None:
@@ -272,7 +212,7 @@ def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
         state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
         state.move(job, pod, PodState.READY, at)
         state.group(pod).fresh[pod] = None
-    _charge(state, job, pods, 1)
+    charge(state, job, pods, 1)
     state.touch(job, at)
 
 
@@ -309,24 +249,10 @@ def apply_unplaced(state: State, event: PodsUnplaced, at: float) -> None:
 def apply_requeued(state: State, event: PodsRequeued, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
-    _charge(state, job, pods, -1)
+    charge(state, job, pods, -1)
     for pod in pods:
         state.leave_group(pod)
         _queue(state, job, pod, at, event.message)
-    state.touch(job, at)
-
-
-def apply_reported(state: State, event: PodsReported, at: float) -> None:
-    job = state.jobs[event.job]
-    pods = [job.pods[instance] for instance in event.instances]
-    if event.state in POD_TERMINAL:
-        _end(state, job, pods, event, at)
-    for pod in pods:
-        if event.state is PodState.RUNNING:
-            pod.started_at = at
-        if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
-            pod.desired_host = None
-        state.move(job, pod, event.state, at, event.message, event.reason)
     state.touch(job, at)
 
 
@@ -345,7 +271,10 @@ def apply_restarted(state: State, event: PodsRestarted, at: float) -> None:
         pod = job.pods[instance]
         pod.run += 1
         pod.config = pod.desired_config
-        pod.template = job.specs[pod.config].template(instance)
+        template = job.specs[pod.config].template(instance)
+        if pod.containers:
+            pod.containers = containers.renewed(pod.containers) if template is pod.template else ()
+        pod.template = template
         pod.health = HealthState.UNKNOWN if pod.template.health_checked else HealthState.DISABLED
         pod.host, pod.ports, pod.termination = None, (), None
         pod.started_at = pod.completed_at = 0.0
@@ -379,7 +308,7 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
             state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
         else:
             state.leave_group(pod)
-    _charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
+    charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
     for pod in pods:
         pod.completed_at = at
         state.move(job, pod, PodState.KILLED, at, event.message)
@@ -398,7 +327,7 @@ def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> No
     state.tree.enqueue(spec.pool, spec.priority, pod, spec.revocable)
 
 
-def _charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
+def charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
     """Count pods at their pool and above, or with -1 give them back; alike pods in one go."""
     alike: dict[int, tuple[Pod, int]] = {}
     for pod in pods:
@@ -407,28 +336,3 @@ def _charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
     for pod, count in alike.values():
         spec = job.spec_of(pod)
         state.tree.charge(spec.pool, pod.template.demand, count * times, spec.revocable)
-
-
-def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: float) -> None:
-    """The end of runs: what they held is given back, and it is decided whether the end counts as a
-    failure."""
-    _charge(state, job, pods, -1)
-    for pod in pods:
-        assert pod.state in POD_ON_HOST and pod.host is not None
-        state.table.credit(state.table.row_of[pod.host], pod.template.demand, pod.ports)
-        pod.failures += _is_failure(pod, event.state)
-        pod.completed_at = at
-        if pod.template.health_checked:
-            pod.health = HealthState.INVALID
-        if event.state is PodState.FAILED:
-            pod.termination = Termination(TerminationReason.FAILED, event.exit_code, event.signal)
-
-
-def _is_failure(pod: Pod, end: PodState) -> bool:
-    """Whether a run that ended so should have gone on. What we asked to be killed did not fail, nor did
-    what was lost (behaviour, jobs §7.5; there our own kills count too, which only lengthens back-offs)."""
-    if pod.superseded or pod.state is PodState.KILLING:
-        return False
-    if end is PodState.FAILED:
-        return True
-    return end in (PodState.SUCCEEDED, PodState.KILLED) and pod.goal is PodState.RUNNING

@@ -15,10 +15,10 @@ from derny.core.history import Entry, entries
 from derny.core.state import State
 from derny.model.errors import Exists, NotFound
 from derny.model.ids import HostName, JobId, PodId, PoolId, entity_version, pod_id
-from derny.model.records import Host, Job, Pod, Pool, Termination
+from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination
 from derny.model.resources import Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
-from derny.model.states import HealthState, HostState, JobState, PodState
+from derny.model.states import POD_TERMINAL, HealthState, HostState, JobState, PodState
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -68,6 +68,8 @@ class PodView(msgspec.Struct, frozen=True):
     """The pod id of the run before, None in the first."""
     desired_run: int
     desired_host: HostName | None
+    containers: tuple[ContainerRun, ...] = ()
+    """Init containers, then the others; empty while all are as the pod is."""
 
 
 class PodEventView(msgspec.Struct, frozen=True):
@@ -79,6 +81,11 @@ class PodEventView(msgspec.Struct, frozen=True):
     desired: PodId
     host: HostName | None
     agent_id: str
+    template: PodTemplate | None
+    """None where the run's configuration is not kept any more."""
+    started_at: float = 0.0
+    """Of the last event of an earlier run: when it began to run, and ended."""
+    completed_at: float = 0.0
 
 
 class PoolView(msgspec.Struct, frozen=True):
@@ -167,8 +174,24 @@ def pod_events(state: State, job: JobId, instance: int, run: int | None = None) 
 def previous_runs(state: State, job: JobId, instance: int, limit: int | None) -> list[PodEventView]:
     """How the earlier runs of a pod ended, newest first, at most `limit` of them; NotFound."""
     pod = state.pod(job, instance)
-    last = {entry.run: entry for entry in entries(pod, state.texts) if entry.run < pod.run}
-    return [_event_view(state, pod, last[run]) for run in sorted(last, reverse=True)[:limit]]
+    last: dict[int, Entry] = {}
+    started: dict[int, float] = {}
+    completed: dict[int, float] = {}
+    for entry in entries(pod, state.texts):
+        if entry.run < pod.run:
+            last[entry.run] = entry
+            if entry.state is PodState.RUNNING:
+                started.setdefault(entry.run, entry.at)
+            elif entry.state in POD_TERMINAL:
+                completed.setdefault(entry.run, entry.at)
+    return [
+        msgspec.structs.replace(
+            _event_view(state, pod, last[run]),
+            started_at=started.get(run, 0.0),
+            completed_at=completed.get(run, 0.0),
+        )
+        for run in sorted(last, reverse=True)[:limit]
+    ]
 
 
 def check_is_new(state: State, job: JobId) -> None:
@@ -281,11 +304,13 @@ def _pod_view(state: State, job: Job, pod: Pod) -> PodView:
         pod_id(pod.job, pod.instance, pod.run - 1) if pod.run > 1 else None,
         pod.desired_run,
         pod.desired_host,
+        pod.containers,
     )
 
 
 def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
     host = state.table.name_of[entry.host] if entry.host >= 0 else None
+    spec = state.jobs[pod.job].specs.get(entry.config)
     return PodEventView(
         entry,
         pod_id(pod.job, pod.instance, entry.run),
@@ -293,6 +318,7 @@ def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
         pod_id(pod.job, pod.instance, entry.run + entry.rerun),
         host,
         state.hosts[host].agent_id if host else "",
+        spec.template(pod.instance) if spec is not None and spec.templates else None,
     )
 
 

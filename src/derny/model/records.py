@@ -22,6 +22,21 @@ class Termination(msgspec.Struct, frozen=True, gc=False, array_like=True):
     signal: str = ""
 
 
+class ContainerRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One container in the current run of a pod that has several; PENDING until it is started.
+
+    `failures` counts those of earlier runs too.
+    """
+
+    state: PodState = PodState.PENDING
+    health: HealthState = HealthState.DISABLED
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    exit_code: int = 0
+    signal: str = ""
+    failures: int = 0
+
+
 class Pod(msgspec.Struct, gc=False, eq=False):
     """One instance of a job, in its current run. Hashed by identity: queues are ordered sets of pods."""
 
@@ -52,6 +67,8 @@ class Pod(msgspec.Struct, gc=False, eq=False):
     """Where the next run should go if it can, for restarts and updates in place."""
     unavailable: bool = False
     """Counts against the job's SLA (core.availability)."""
+    containers: tuple[ContainerRun, ...] = ()
+    """Init containers, then the others; empty while all are as the pod is (core.containers)."""
 
     @property
     def superseded(self) -> bool:

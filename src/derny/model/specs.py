@@ -72,10 +72,50 @@ Labels = tuple[tuple[str, str], ...]
 """Keys and values. A pair may occur more than once: then it counts so often."""
 
 
+class CheckKind(IntEnum):
+    """How a health check is made, numbered as on the wire (pod.proto, HealthCheckType)."""
+
+    COMMAND = 1
+    HTTP = 2
+    GRPC = 3
+
+
+class HealthCheck(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How an agent finds out whether a container is well; times in seconds, from its start.
+
+    The defaults are those of the contract for what a client leaves out (pod.proto, HealthCheckSpec).
+    """
+
+    kind: CheckKind
+    command: Command = Command()
+    """Of a check by command."""
+    initial_s: int = 15
+    interval_s: int = 10
+    failures_max: int = 3
+    """So many in a row, and the container is killed."""
+    timeout_s: int = 20
+    successes: int = 1
+    """So many in a row, and a container that was not well is."""
+
+
+class Container(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One container of a pod. `ports` are the names of those of the pod's ports that it asked for."""
+
+    name: str = ""
+    command: Command = Command()
+    image: str = ""
+    ports: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    check: HealthCheck | None = None
+
+
 class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What admission, placement and agents need to know of a pod.
 
-    `demand` has the cpu under `revocable_cpu` when the pod is revocable. `kill_grace_s` is never 0.
+    `demand` and `ports` are of all containers together; the cpu is under `revocable_cpu` when the pod is
+    revocable. `kill_grace_s` is never 0, `containers` never empty. `command`, `container`, `image` and
+    `environment` are another way to write a pod of one container, that of the first journals; nobody reads
+    them.
     """
 
     demand: Resources
@@ -93,6 +133,21 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The pod's own, sorted."""
     fds: int = 0
     """File descriptors that its containers may have open."""
+    containers: tuple[Container, ...] = ()
+    """Run side by side, once all init containers have exited with 0."""
+    init_containers: tuple[Container, ...] = ()
+    """Run one after the other, first."""
+
+    def __post_init__(self) -> None:
+        if not self.containers:
+            names = tuple(port.name for port in self.ports)
+            alone = Container(self.container, self.command, self.image, names, self.environment)
+            msgspec.structs.force_setattr(self, "containers", (alone,))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is one container and nothing else, so that the pod's state is its state too."""
+        return len(self.containers) == 1 and not self.init_containers
 
 
 class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
