@@ -65,7 +65,9 @@ def a_template(
     constraint: Constraint | None = None,
     labels: Labels = (),
     fds: int = 0,
+    preemptible: bool | None = None,
 ) -> PodTemplate:
+    """A pod that can't be preempted, unless it is revocable."""
     demand = amounts(0 if revocable else cpu, memory, disk, gpu, cpu if revocable else 0)
     return PodTemplate(
         demand,
@@ -77,10 +79,11 @@ def a_template(
         ),
         controller=controller,
         health_checked=health_checked,
-        preemptible=revocable,
         constraint=constraint,
         labels=labels,
         fds=fds,
+        preemptible=revocable if preemptible is None else preemptible,
+        revocable=revocable,
     )
 
 

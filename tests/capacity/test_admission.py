@@ -1,11 +1,18 @@
 """Who goes on and who waits: priority, then first in first out, nobody overtaken."""
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builders import JOB, POOL, Bench, a_job, a_pool, a_template, amounts, job_id, pool_id
-from derny.capacity.admission import admissible, shortfall
+from derny.capacity.admission import Reason, Rule, admissible, reasons, sentence
 from derny.core import commands, events
-from derny.model.ids import JobId
+from derny.core.audit import audit
+from derny.model.ids import ROOT_POOL, JobId
+from derny.model.records import Pool, Queue
+from derny.model.resources import KINDS
+from derny.model.specs import PodTemplate, PoolResource
 from derny.model.states import PodState, TaskState
 
 S, T = PodState, TaskState
@@ -121,13 +128,198 @@ def test_a_revocable_pod_needs_room_in_the_slack_and_does_not_take_ordinary_cpu(
     assert pool.slack == amounts(memory=300, disk=30, revocable_cpu=3)
 
 
-def test_the_shortfall_names_each_limit_that_is_in_the_way() -> None:
-    bench = Bench(hosts=1, cpu=4, memory=1000, part=0.5)
-    bench.create(a_job(1, template=a_template(cpu=5, memory=600)))
+def pool_of(bench: Bench) -> Pool:
+    return bench.machine.state.tree.pools[POOL]
+
+
+def with_resources(bench: Bench, controller: float | None = None, **resources: tuple[float, float]) -> None:
+    """Give the pool reservations and limits by kind, and a controller limit."""
+    pool = pool_of(bench)
+    given = {kind: (round(1000 * r), round(1000 * most)) for kind, (r, most) in resources.items()}
+    kinds = tuple(PoolResource(kind, *given.get(kind, (10**9, 10**9))) for kind in KINDS)
+    pool.spec = msgspec.structs.replace(pool.spec, resources=kinds, controller_percent=controller)
+    bench.machine.state.tree.version += 1
+
+
+PLAIN = a_template(preemptible=True)
+FIXED = a_template()
+CHIEF = a_template(preemptible=True, controller=True)
+SLACK = a_template(revocable=True)
+
+
+def test_what_can_not_be_preempted_stays_within_the_reservation_and_others_borrow() -> None:
+    """A full reservation makes others of the kind wait, not the pods that go beyond it; and once the first
+    have gone the next go on."""
+    bench = Bench(hosts=1, cpu=10)
+    with_resources(bench, cpu=(4, 10))
+    bench.create(a_job(4, template=FIXED), job_id(1))
+    bench.create(a_job(2, template=FIXED), job_id(2))
+    bench.create(a_job(3, template=PLAIN), job_id(3))
+    states = [bench.states(job_id(n)) for n in (1, 2, 3)]
+    assert states == [[S.LAUNCHED] * 4, [S.PENDING] * 2, [S.LAUNCHED] * 3]
+    bench.stop(job_id(1))
+    bench.obey()
+    assert bench.states(job_id(2)) == [S.RUNNING] * 2
+
+
+def test_without_preemption_nobody_needs_the_reservation() -> None:
+    bench = Bench(hosts=1, cpu=10)
+    with_resources(bench, cpu=(0, 10))
+    bench.machine.state.tree.preemption = False
+    bench.create(a_job(3, template=FIXED))
+    assert bench.states() == [S.LAUNCHED] * 3
+
+
+def test_without_preemption_hard_pods_stand_in_one_queue_first_in_first_out() -> None:
+    """Behaviour, scheduler §3.5: ten revocable, ten that can't be preempted, ten that can; room for ten."""
+    bench = Bench(hosts=1, cpu=10, revocable_cpu=0)
+    bench.machine.state.tree.preemption = False
+    for number, template in enumerate((SLACK, FIXED, PLAIN), 1):
+        bench.do(commands.CreateJob(job_id(number), a_job(10, template=template)))
+        bench.machine.replay(bench.at, [events.PodsCreated(job_id(number), 0, 10)])
+    assert admitted(bench) == [(job_id(2), list(range(10)))]
+    assert {queue: len(line) for queue, line in pool_of(bench).queues.items()} == {
+        Queue.REVOCABLE: 10,
+        Queue.PENDING: 10,
+    }
+
+
+def test_a_controller_limit_is_a_part_of_the_reservation_for_controllers_alone() -> None:
+    """Behaviour, scheduler §11.1: 10 % of 100/1000/1000/10 is 10/100/100/1 in total."""
+    bench = Bench(hosts=1, cpu=100, memory=1000, disk=1000, gpu=10)
+    with_resources(bench, 10, cpu=(100, 100), memory=(1000, 1000), disk=(1000, 1000), gpu=(10, 10))
+    for number in (1, 2, 3):
+        bench.create(
+            a_job(2, template=PLAIN, others={0: a_template(4, 40, 40, 0.4, controller=True)}), job_id(number)
+        )
+    assert [bench.states(job_id(n))[0] for n in (1, 2, 3)] == [S.LAUNCHED, S.LAUNCHED, S.PENDING]
+    assert [bench.states(job_id(n))[1] for n in (1, 2, 3)] == [S.LAUNCHED] * 3
+    assert pool_of(bench).controller == amounts(8, 80, 80, 0.8)
+    assert [
+        reason[1:6] for reason in reasons(bench.machine.state.tree, pool_of(bench), bench.pod(0, job_id(3)))
+    ] == [
+        (Rule.CONTROLLER_LIMIT, "cpu", 4_000, 2_000, 10_000),
+        (Rule.CONTROLLER_LIMIT, "memory", 40_000, 20_000, 100_000),
+        (Rule.CONTROLLER_LIMIT, "disk", 40_000, 20_000, 100_000),
+        (Rule.CONTROLLER_LIMIT, "gpu", 400, 200, 1_000),
+    ]
+
+
+def test_a_controller_limit_of_nothing_lets_none_go_and_holds_nobody_else_up() -> None:
+    bench = Bench(hosts=1, cpu=10)
+    with_resources(bench, 0)
+    bench.create(a_job(1, template=CHIEF, priority=9), job_id(1))
+    bench.create(a_job(1, template=FIXED), job_id(2))
+    bench.create(a_job(1, template=PLAIN), job_id(3))
+    assert [bench.states(job_id(n)) for n in (1, 2, 3)] == [[S.PENDING], [S.LAUNCHED], [S.LAUNCHED]]
+    assert list(pool_of(bench).queues) == [Queue.CONTROLLER]
+
+
+def test_one_of_each_kind_waits_in_a_queue_of_its_own() -> None:
+    bench = Bench(hosts=1, cpu=1, revocable_cpu=0)
+    bench.create(a_job(1, template=PLAIN), job_id(9))
+    for number, template in enumerate((PLAIN, FIXED, CHIEF, SLACK), 1):
+        bench.create(a_job(1, template=template), job_id(number))
+    assert {queue: [pod.job for pod in line] for queue, line in pool_of(bench).queues.items()} == {
+        Queue.PENDING: [job_id(1)],
+        Queue.NON_PREEMPTIBLE: [job_id(2)],
+        Queue.CONTROLLER: [job_id(3)],
+        Queue.REVOCABLE: [job_id(4)],
+    }
+
+
+def test_a_large_head_is_not_starved_by_small_ones_of_another_queue() -> None:
+    """It waits for cpu that all hard pods use; revocable pods, which use none, go on."""
+    bench = Bench(hosts=1, cpu=8, revocable_cpu=2)
+    bench.create(a_job(1, template=a_template(4, preemptible=True)), job_id(1))
+    bench.create(a_job(1, template=a_template(5)), job_id(2))
+    bench.at += 1
+    bench.create(a_job(1, template=PLAIN), job_id(3))
+    bench.create(a_job(1, template=SLACK), job_id(4))
+    assert [bench.states(job_id(n)) for n in (2, 3, 4)] == [[S.PENDING], [S.PENDING], [S.LAUNCHED]]
     tree = bench.machine.state.tree
-    pool = tree.pools[POOL]
-    assert shortfall(tree, pool, bench.pod()) == (
-        "/pool has 2 of 2 cpu left, 5 needed; /pool has 500 of 500 memory left, 600 needed;"
-        " / has 4 of 4 cpu left, 5 needed"
+    assert reasons(tree, pool_of(bench), bench.pod(0, job_id(3))) == [
+        Reason(POOL, None, behind=bench.pod(0, job_id(2)))
+    ]
+    bench.stop(job_id(1))
+    bench.report(T.KILLED, 0, job=job_id(1))
+    assert [bench.states(job_id(n)) for n in (2, 3, 4)] == [[S.LAUNCHED], [S.LAUNCHED], [S.LAUNCHED]]
+
+
+def test_of_equal_priorities_the_longest_waiting_goes_first_whatever_its_queue() -> None:
+    bench = Bench(hosts=1, cpu=1)
+    bench.create(a_job(1, template=PLAIN), job_id(1))
+    for number, template in ((2, PLAIN), (3, FIXED)):
+        bench.at += 1
+        bench.create(a_job(1, template=template), job_id(number))
+    bench.create(a_job(1, template=FIXED, priority=1), job_id(4))
+    for number in (4, 2, 3):
+        bench.stop(job_id(1))
+        bench.obey()
+        assert [n for n in (2, 3, 4) if bench.states(job_id(n)) == [S.RUNNING]] == [number]
+        bench.stop(job_id(number))
+        bench.obey()
+
+
+def test_the_reasons_are_every_rule_in_the_way_with_its_numbers() -> None:
+    bench = Bench(hosts=1, cpu=4, memory=1000, part=0.5)
+    bench.create(a_job(1, template=a_template(cpu=5, memory=600, preemptible=True)))
+    tree, pool = bench.machine.state.tree, pool_of(bench)
+    assert reasons(tree, pool, bench.pod()) == [
+        Reason(POOL, Rule.LIMIT, "cpu", 5_000, 2_000, 2_000),
+        Reason(POOL, Rule.LIMIT, "memory", 600_000, 500_000, 500_000),
+        Reason(ROOT_POOL, Rule.LIMIT, "cpu", 5_000, 4_000, 4_000),
+    ]
+    assert sentence(tree, pool, bench.pod()) == (
+        "/pool has 2 of 2 cpu left, 5 needed (limit); /pool has 500 of 500 memory left, 600 needed (limit);"
+        " / has 4 of 4 cpu left, 5 needed (limit)"
     )
     assert bench.job(JOB).pods[0].state is S.PENDING
+
+
+def test_those_behind_say_whom_they_wait_behind_and_what_else_is_in_their_way() -> None:
+    bench = Bench(hosts=1, cpu=4)
+    with_resources(bench, cpu=(1, 4))
+    bench.create(a_job(1, template=a_template(cpu=2)), job_id(1))
+    bench.create(a_job(1, template=a_template(cpu=3)), job_id(2))
+    tree, pool = bench.machine.state.tree, pool_of(bench)
+    rule = "(reservation, the most for pods that can't be preempted)"
+    assert sentence(tree, pool, bench.pod(0, job_id(2))) == (
+        f"waits behind {job_id(1)}-0 in /pool; /pool has 1 of 1 cpu left, 2 needed {rule};"
+        f" /pool has 1 of 1 cpu left, 3 needed {rule}"
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([PLAIN, FIXED, CHIEF, SLACK, a_template(3), a_template(3, preemptible=True)]),
+            st.integers(0, 2),
+            st.integers(1, 4),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 8),
+    st.integers(1, 5),
+)
+def test_no_head_is_ever_overtaken_in_its_own_queue_and_no_bound_is_broken(
+    wanted: list[tuple[PodTemplate, int, int]], reserved: int, budget: int
+) -> None:
+    bench = Bench(hosts=1, cpu=8, revocable_cpu=3)
+    with_resources(bench, 50, cpu=(reserved, 8))
+    for number, (template, priority, count) in enumerate(wanted, 1):
+        bench.do(commands.CreateJob(job_id(number), a_job(count, template=template, priority=priority)))
+        bench.machine.replay(bench.at, [events.PodsCreated(job_id(number), 0, count)])
+    tree, pool = bench.machine.state.tree, pool_of(bench)
+    while (batch := admissible(tree, pool, budget)) is not None:
+        job, pods = batch
+        assert 1 <= len(pods) <= budget
+        line = list(pool.queues[tree.queue_of(pods[0].template)])
+        assert pods == line[: len(pods)]
+        bench.machine.replay(bench.at, [events.GangsAdmitted(job, [pod.instance for pod in pods])])
+        assert pool.allocation.cpu <= 8_000 and pool.allocation.revocable_cpu <= 3_000
+        assert pool.non_preemptible.cpu <= reserved * 1000
+        assert pool.controller.cpu <= reserved * 500
+    assert not audit(bench.machine.state)
+    for line in pool.queues.values():
+        assert all(reasons(tree, pool, pod) for pod in line)

@@ -8,9 +8,9 @@ from builders import JOB, a_pool, a_template, amounts, pool_id
 from derny.capacity.tree import PoolTree
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import ROOT_POOL, PoolId
-from derny.model.records import Pod
+from derny.model.records import Pod, Queue
 from derny.model.resources import NOTHING, Resources
-from derny.model.specs import PodTemplate
+from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 from derny.model.states import HealthState, PodState
 
 
@@ -74,71 +74,88 @@ def test_the_root_reserves_and_limits_the_capacity_without_a_share(tree: PoolTre
     ]
 
 
-def test_room_is_what_the_tightest_pool_of_the_chain_leaves(tree: PoolTree) -> None:
-    below, beside = tree.pools[pool_id(2)], tree.pools[pool_id(3)]
-    one = amounts(1)
-    assert tree.room(below, one) == 40
-    tree.charge(pool_id(3), one, 10, revocable=False)
-    assert (tree.room(beside, one), tree.room(below, one)) == (0, 40)
-    tree.set_capacity(amounts(12))
-    assert tree.room(below, one) == 2
-    tree.set_capacity(amounts(8))
-    assert tree.room(below, one) == 0
+def test_a_reservation_can_be_had_in_parts(tree: PoolTree) -> None:
+    spec = PoolSpec(
+        "x", ROOT_POOL, b"", (PoolResource("cpu", 100_000, 200_000), PoolResource("gpu", 2_000, 2_000))
+    )
+    tree.add(pool_id(9), spec, 1.0)
+    assert tree.reservation(tree.pools[pool_id(9)]) == amounts(cpu=100, gpu=2)
+    assert tree.reservation(tree.pools[pool_id(9)], 1) == amounts(cpu=1, gpu=0.02)
 
 
-def test_a_pod_that_asks_for_nothing_always_has_room(tree: PoolTree) -> None:
-    tree.set_capacity(NOTHING)
-    assert tree.room(tree.pools[pool_id(2)], NOTHING) > 10**9
-
-
-def test_revocable_cpu_is_limited_by_the_hosts_alone(tree: PoolTree) -> None:
+def test_every_dimension_is_charged_by_the_template_alone(tree: PoolTree) -> None:
     leaf = tree.pools[pool_id(2)]
-    assert tree.room(leaf, amounts(revocable_cpu=1)) == 10
-    tree.charge(leaf.id, amounts(memory=1, revocable_cpu=1), 4, revocable=True)
-    assert tree.room(leaf, amounts(revocable_cpu=1)) == 6
-    assert leaf.slack == leaf.allocation == tree.root.slack == amounts(memory=4, revocable_cpu=4)
-    tree.charge(leaf.id, amounts(cpu=1), 1, revocable=False)
-    assert leaf.slack == amounts(memory=4, revocable_cpu=4)
+    tree.charge(leaf.id, a_template(1, 10, 0, revocable=True), 4)
+    assert leaf.slack == leaf.allocation == tree.root.slack == amounts(memory=40, revocable_cpu=4)
+    assert leaf.non_preemptible == leaf.controller == NOTHING
+    tree.charge(leaf.id, a_template(2, 10, 0, controller=True), 1)
+    assert leaf.controller == leaf.non_preemptible == tree.root.controller == amounts(cpu=2, memory=10)
+    tree.charge(leaf.id, a_template(5, 0, 0, preemptible=True), 1)
+    assert leaf.allocation == amounts(cpu=7, memory=50, revocable_cpu=4)
+    assert leaf.non_preemptible == amounts(cpu=2, memory=10)
+
+
+@pytest.mark.parametrize(
+    ("template", "queue", "without_preemption"),
+    [
+        (a_template(preemptible=True), Queue.PENDING, Queue.PENDING),
+        (a_template(), Queue.NON_PREEMPTIBLE, Queue.PENDING),
+        (a_template(controller=True), Queue.CONTROLLER, Queue.CONTROLLER),
+        (a_template(revocable=True), Queue.REVOCABLE, Queue.REVOCABLE),
+    ],
+)
+def test_where_a_pod_waits_is_for_its_template_to_say(
+    tree: PoolTree, template: PodTemplate, queue: Queue, without_preemption: Queue
+) -> None:
+    assert tree.queue_of(template) is queue
+    tree.preemption = False
+    assert tree.queue_of(template) is without_preemption
 
 
 @given(
     st.lists(
         st.tuples(
             st.sampled_from([2, 3, 4]),
-            st.builds(Resources, *[st.integers(0, 10**9)] * 5),
+            st.builds(
+                PodTemplate,
+                st.builds(Resources, *[st.integers(0, 10**9)] * 5),
+                preemptible=st.booleans(),
+                controller=st.booleans(),
+                revocable=st.booleans(),
+            ),
             st.integers(1, 9),
-            st.booleans(),
         )
     )
 )
 def test_what_is_charged_and_given_back_leaves_exactly_nothing(
-    charges: list[tuple[int, Resources, int, bool]],
+    charges: list[tuple[int, PodTemplate, int]],
 ) -> None:
     tree = PoolTree()
     tree.set_capacity(amounts(100, 100, 100, 100))
     for number, parent in ((1, ROOT_POOL), (2, pool_id(1)), (3, pool_id(1)), (4, ROOT_POOL)):
         tree.add(pool_id(number), a_pool(NOTHING, parent, f"p{number}"), 1.0)
-    for number, demand, times, revocable in charges:
-        tree.charge(pool_id(number), demand, times, revocable)
+    for number, template, times in charges:
+        tree.charge(pool_id(number), template, times)
     total = NOTHING
-    for _number, demand, times, _revocable in charges:
-        total = total.plus(demand, times)
+    for _number, template, times in charges:
+        total = total.plus(template.demand, times)
     assert tree.root.allocation == total
-    for number, demand, times, revocable in charges:
-        tree.charge(pool_id(number), demand, -times, revocable)
-    assert {pool.allocation for pool in tree.walk()} | {pool.slack for pool in tree.walk()} == {NOTHING}
+    for number, template, times in charges:
+        tree.charge(pool_id(number), template, -times)
+    for pool in tree.walk():
+        assert (pool.allocation, pool.slack, pool.non_preemptible, pool.controller) == (NOTHING,) * 4
 
 
 def test_more_than_was_charged_can_not_be_given_back(tree: PoolTree) -> None:
     with pytest.raises(AssertionError, match="negative"):
-        tree.charge(pool_id(2), amounts(1), -1, revocable=False)
+        tree.charge(pool_id(2), a_template(1), -1)
 
 
 def test_the_version_grows_whenever_room_may_have_grown_and_only_then(tree: PoolTree) -> None:
     versions = [tree.version]
-    tree.charge(pool_id(2), amounts(1), 1, revocable=False)
+    tree.charge(pool_id(2), a_template(1), 1)
     versions.append(tree.version)
-    tree.charge(pool_id(2), amounts(1), -1, revocable=False)
+    tree.charge(pool_id(2), a_template(1), -1)
     versions.append(tree.version)
     tree.set_capacity(amounts(200))
     versions.append(tree.version)
@@ -155,13 +172,13 @@ def test_what_waits_is_the_demand_of_its_own_pool_hard_and_slack_apart(tree: Poo
     hard = [a_waiting_pod(a_template(cpu=2, memory=7), number) for number in range(2)]
     revocable = a_waiting_pod(a_template(cpu=3, memory=5, revocable=True), 2)
     for pod in hard:
-        tree.enqueue(pool_id(2), 0, pod, revocable=False)
-    tree.enqueue(pool_id(2), 1, revocable, revocable=True)
+        tree.enqueue(pool_id(2), 0, pod)
+    tree.enqueue(pool_id(2), 1, revocable)
     leaf = tree.pools[pool_id(2)]
     assert leaf.demand == amounts(4, 14, 20)
     assert leaf.slack_demand == amounts(memory=5, disk=10, revocable_cpu=3)
     assert tree.pools[pool_id(1)].demand == NOTHING
     for pod in hard:
-        tree.dequeue(pool_id(2), 0, pod, revocable=False)
-    tree.dequeue(pool_id(2), 1, revocable, revocable=True)
+        tree.dequeue(pool_id(2), 0, pod)
+    tree.dequeue(pool_id(2), 1, revocable)
     assert leaf.demand == leaf.slack_demand == NOTHING

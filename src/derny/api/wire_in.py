@@ -303,6 +303,7 @@ def _template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
         environment=tuple(pod_spec.environment_of(container)),
         labels=tuple(sorted((label.key, label.value) for label in pod.labels)),
         fds=container.resource.fd_limit if container.resource is not None else 0,
+        revocable=revocable,
     )
 
 

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from derny.model.errors import Invalid, NotFound
+from derny.model.fifo import PriorityFifo
 from derny.model.ids import ROOT_POOL, PoolId
-from derny.model.records import Pod, Pool
+from derny.model.records import Pod, Pool, Queue
 from derny.model.resources import KINDS, NOTHING, Resources
-from derny.model.specs import PoolResource, PoolSpec
+from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 
 UNLIMITED = 10**15
 """More than any cluster has: revocable cpu is bounded by hosts, not by pools (behaviour, scheduler §1.1)."""
@@ -31,6 +32,8 @@ class PoolTree:
         """Grows whenever room may have grown, so that "does not fit" can be remembered until it does."""
         self.changes = 0
         """Grows with everything that entitlements rest on: configuration, capacity, demand, allocation."""
+        self.preemption = True
+        """Whether pods are preempted at all; if not, none needs the reservation for not being preemptible."""
         self.waiting: OrderedDict[PoolId, None] = OrderedDict()
         """Pools with a queue, the longest not served first."""
 
@@ -98,6 +101,11 @@ class PoolTree:
         limits = {resource.kind: resource.limit for resource in pool.spec.resources}
         return Resources(revocable_cpu=UNLIMITED, **limits)
 
+    def reservation(self, pool: Pool, percent: float = 100.0) -> Resources:
+        """What the pool reserves, or so many percent of it."""
+        reserved = {found.kind: found.reservation for found in self.resources(pool)}
+        return Resources(**{kind: round(amount * percent / 100) for kind, amount in reserved.items()})
+
     def add(self, pool: PoolId, spec: PoolSpec, at: float) -> None:
         """Hang a new leaf below its parent, as the last child."""
         self.pools[pool] = Pool(pool, spec, at, at)
@@ -129,47 +137,62 @@ class PoolTree:
         self.version += 1
         self.changes += 1
 
-    def charge(self, pool: PoolId, demand: Resources, times: int, revocable: bool) -> None:
-        """Count `times` pods of this demand at the pool and above; negative `times` gives them back."""
+    def charge(self, pool: PoolId, template: PodTemplate, times: int) -> None:
+        """Count `times` pods of this template at the pool and above; negative `times` gives them back."""
+        demand = template.demand
         self.version += times < 0
         self.changes += 1
         for found in self.up(self.pools[pool]):
             found.allocation = found.allocation.plus(demand, times)
-            if revocable:
+            if template.revocable:
                 found.slack = found.slack.plus(demand, times)
+            if not template.preemptible:
+                found.non_preemptible = found.non_preemptible.plus(demand, times)
+            if template.controller:
+                found.controller = found.controller.plus(demand, times)
             assert min(found.allocation) >= 0, f"pool {found.id} has a negative allocation"
 
-    def room(self, pool: Pool, demand: Resources) -> int:
-        """How many pods of this demand the pool and all pools above it still have room for."""
-        room = UNLIMITED
-        for found in self.up(pool):
-            for limit, used, need in zip(self.limit(found), found.allocation, demand, strict=True):
-                if need:
-                    room = min(room, (limit - used) // need)
-        return max(room, 0)
+    def queue_of(self, template: PodTemplate) -> Queue:
+        """Where a pod of this template waits: a matter of the template alone, and of what is preempted at
+        all.
 
-    def enqueue(self, pool: PoolId, priority: int, pod: Pod, revocable: bool) -> None:
-        """Let a pod wait, behind all others of its priority."""
+        In Peloton all come into the pending queue, and move when they are blocked at its head; there a
+        controller that can't be preempted holds up all others of that kind (behaviour, scheduler §3.3, §10).
+        """
+        if template.revocable:
+            return Queue.REVOCABLE
+        if template.controller:
+            return Queue.CONTROLLER
+        if self.preemption and not template.preemptible:
+            return Queue.NON_PREEMPTIBLE
+        return Queue.PENDING
+
+    def enqueue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+        """Let a pod wait, behind all others of its queue and priority."""
         found = self.pools[pool]
-        found.queue.setdefault(priority, OrderedDict())[pod] = None
+        queue = self.queue_of(pod.template)
+        if queue not in found.queues:
+            found.queues[queue] = PriorityFifo()
+        found.queues[queue].add(priority, pod)
         found.blocked_at = -1
         self.waiting[pool] = None
-        self._demand(found, pod, 1, revocable)
+        self._demand(found, pod, 1)
 
-    def dequeue(self, pool: PoolId, priority: int, pod: Pod, revocable: bool) -> None:
-        """Take a pod out of the queue; an emptied priority goes too."""
+    def dequeue(self, pool: PoolId, priority: int, pod: Pod) -> None:
+        """Take a pod out of its queue; an emptied queue goes too."""
         found = self.pools[pool]
-        del found.queue[priority][pod]
+        queue = self.queue_of(pod.template)
+        found.queues[queue].remove(priority, pod)
         found.blocked_at = -1
-        if not found.queue[priority]:
-            del found.queue[priority]
-        if not found.queue:
+        if not found.queues[queue]:
+            del found.queues[queue]
+        if not found.queues:
             del self.waiting[pool]
-        self._demand(found, pod, -1, revocable)
+        self._demand(found, pod, -1)
 
-    def _demand(self, pool: Pool, pod: Pod, times: int, revocable: bool) -> None:
+    def _demand(self, pool: Pool, pod: Pod, times: int) -> None:
         self.changes += 1
-        if revocable:
+        if pod.template.revocable:
             pool.slack_demand = pool.slack_demand.plus(pod.template.demand, times)
         else:
             pool.demand = pool.demand.plus(pod.template.demand, times)

@@ -14,7 +14,7 @@ from derny.core.availability import is_unavailable
 from derny.core.goals import OWED
 from derny.core.state import AT_REST, State, is_at_rest, new_counts
 from derny.model.ids import PoolId, pod_name
-from derny.model.records import Job, Pod
+from derny.model.records import Job, Pod, Pool, Queue
 from derny.model.resources import NOTHING, Resources
 from derny.model.states import POD_ADMITTED, POD_ON_HOST, PodState
 
@@ -37,7 +37,7 @@ def fingerprint(state: State) -> bytes:
     Left out is what is derived: the dirty set, timers, and what is remembered of failed looks.
     """
     pools = [
-        (pool.id, pool.spec, pool.children, pool.allocation, pool.slack, pool.jobs, _queue_of(state, pool.id))
+        (pool.id, pool.spec, pool.children, *_held(pool), pool.jobs, _queues_of(pool))
         for pool in state.tree.walk()
     ]
     groups = [
@@ -70,9 +70,16 @@ def _pods(state: State) -> Iterator[tuple[Job, Pod]]:
     return ((job, pod) for job in state.jobs.values() for pod in job.pods)
 
 
-def _queue_of(state: State, pool: PoolId) -> list[tuple[int, list[str]]]:
-    queue = state.tree.pools[pool].queue
-    return [(priority, [_name(pod) for pod in queue[priority]]) for priority in sorted(queue)]
+HELD = ("allocation", "slack", "non_preemptible", "controller")
+"""The dimensions of what a pool holds (behaviour, scheduler §3.4)."""
+
+
+def _held(pool: Pool) -> tuple[Resources, ...]:
+    return tuple(getattr(pool, what) for what in HELD)
+
+
+def _queues_of(pool: Pool) -> list[tuple[Queue, list[str]]]:
+    return [(queue, [_name(pod) for pod in pool.queues[queue]]) for queue in sorted(pool.queues)]
 
 
 def _of_jobs(state: State) -> Iterator[str]:
@@ -101,12 +108,16 @@ def _of_jobs(state: State) -> Iterator[str]:
 
 def _of_queues(state: State) -> Iterator[str]:
     queued = Counter(
-        _name(pod) for pool in state.tree.walk() for queue in pool.queue.values() for pod in queue
+        _name(pod) for pool in state.tree.walk() for queue in pool.queues.values() for pod in queue
     )
     pending = Counter(_name(pod) for _, pod in _pods(state) if pod.state is PodState.PENDING)
     if queued != pending:
         yield f"queued and PENDING differ: {sorted((queued - pending) + (pending - queued))}"
-    waiting = {pool.id for pool in state.tree.walk() if pool.queue}
+    for pool in state.tree.walk():
+        for queue, line in pool.queues.items():
+            if not line or any(state.tree.queue_of(pod.template) is not queue for pod in line):
+                yield f"the {queue.name} queue of pool {pool.id} is empty, or has pods of another"
+    waiting = {pool.id for pool in state.tree.walk() if pool.queues}
     if waiting != set(state.tree.waiting):
         yield f"pools with a queue are {waiting}, remembered are {set(state.tree.waiting)}"
 
@@ -120,26 +131,26 @@ def _of_groups(state: State) -> Iterator[str]:
 
 
 def _of_pools(state: State) -> Iterator[str]:
-    """Conservation: the allocation at every node is the sum of its admitted pods, and the demand of a pool
-    that of its waiting pods, exactly, in every kind."""
-    sums: dict[PoolId, Resources] = {}
-    slack: dict[PoolId, Resources] = {}
+    """Conservation: what is held at every node is the sum over its admitted pods, in every dimension, and the
+    demand of a pool that of its waiting pods, exactly, in every kind."""
+    sums: dict[PoolId, list[Resources]] = {pool.id: [NOTHING] * 4 for pool in state.tree.walk()}
     demand: dict[tuple[PoolId, bool], Resources] = {}
     for job, pod in _pods(state):
+        template = pod.template
         if pod.state is PodState.PENDING:
-            key = (job.spec.pool, job.spec_of(pod).revocable)
-            demand[key] = demand.get(key, NOTHING).plus(pod.template.demand)
+            key = (job.spec.pool, template.revocable)
+            demand[key] = demand.get(key, NOTHING).plus(template.demand)
         if pod.state in POD_ADMITTED:
+            counts = (True, template.revocable, not template.preemptible, template.controller)
             for pool in state.tree.up(state.tree.pools[job.spec.pool]):
-                sums[pool.id] = sums.get(pool.id, NOTHING).plus(pod.template.demand)
-                slack[pool.id] = slack.get(pool.id, NOTHING).plus(
-                    pod.template.demand, job.spec_of(pod).revocable
-                )
+                sums[pool.id] = [
+                    held.plus(template.demand, times)
+                    for held, times in zip(sums[pool.id], counts, strict=True)
+                ]
     for pool in state.tree.walk():
-        if pool.allocation != sums.get(pool.id, NOTHING):
-            yield f"pool {pool.id} has {pool.allocation} allocated, its pods add up to {sums.get(pool.id)}"
-        if pool.slack != slack.get(pool.id, NOTHING):
-            yield f"pool {pool.id} has {pool.slack} of it as slack, its revocable pods differ"
+        for what, held, summed in zip(HELD, _held(pool), sums[pool.id], strict=True):
+            if held != summed:
+                yield f"pool {pool.id} has {held} as {what}, its pods add up to {summed}"
         waits = tuple(demand.get((pool.id, revocable), NOTHING) for revocable in (False, True))
         if (pool.demand, pool.slack_demand) != waits:
             yield f"pool {pool.id} demands {(pool.demand, pool.slack_demand)}, its queue adds up to {waits}"

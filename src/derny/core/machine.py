@@ -209,7 +209,7 @@ class Machine:
         """Admit the heads of all queues as far as they fit; pools take turns."""
         tree = self.state.tree
         for pool in [tree.pools[pool] for pool in tree.waiting]:
-            while budget > 0 and pool.queue and pool.blocked_at != tree.version:
+            while budget > 0 and pool.queues and pool.blocked_at != tree.version:
                 batch = admissible(tree, pool, budget)
                 budget -= 1
                 if batch is None:
@@ -218,7 +218,7 @@ class Machine:
                 job, gangs = batch
                 budget -= len(gangs) - 1
                 self._take(events.GangsAdmitted(job, [pod.instance for pod in gangs]), at, done)
-            if pool.queue:
+            if pool.queues:
                 tree.waiting.move_to_end(pool.id)
             if budget <= 0:
                 break

@@ -209,7 +209,7 @@ def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
     pods = [job.pods[instance] for instance in event.instances]
     for pod in pods:
         spec = job.spec_of(pod)
-        state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
+        state.tree.dequeue(spec.pool, spec.priority, pod)
         state.move(job, pod, PodState.READY, at)
         state.group(pod).fresh[pod] = None
     charge(state, job, pods, 1)
@@ -305,7 +305,7 @@ def apply_killed(state: State, event: PodsKilled, at: float) -> None:
     for pod in pods:
         if pod.state is PodState.PENDING:
             spec = job.spec_of(pod)
-            state.tree.dequeue(spec.pool, spec.priority, pod, spec.revocable)
+            state.tree.dequeue(spec.pool, spec.priority, pod)
         else:
             state.leave_group(pod)
     charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
@@ -324,7 +324,7 @@ def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
 def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:
     state.move(job, pod, PodState.PENDING, at, message)
     spec = job.spec_of(pod)
-    state.tree.enqueue(spec.pool, spec.priority, pod, spec.revocable)
+    state.tree.enqueue(spec.pool, spec.priority, pod)
 
 
 def charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
@@ -334,5 +334,4 @@ def charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:
         first, count = alike.get(id(pod.template), (pod, 0))
         alike[id(pod.template)] = (first, count + 1)
     for pod, count in alike.values():
-        spec = job.spec_of(pod)
-        state.tree.charge(spec.pool, pod.template.demand, count * times, spec.revocable)
+        state.tree.charge(job.spec_of(pod).pool, pod.template, count * times)

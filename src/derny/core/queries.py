@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from derny.capacity.admission import shortfall
+from derny.capacity import admission
 from derny.core import pools
 from derny.core.history import Entry, entries
 from derny.core.state import State
@@ -245,13 +245,7 @@ def waiting_reason(state: State, pod: PodView) -> str:
     if pod.state is not PodState.PENDING:
         return ""
     pool = state.tree.pools[state.jobs[pod.job].spec.pool]
-    head = next(iter(pool.queue[max(pool.queue)]))
-    short = shortfall(state.tree, pool, head)
-    if head.job == pod.job and head.instance == pod.instance:
-        return short
-    return f"waits behind {head.job}-{head.instance} in {state.tree.path(pool)}" + (
-        f": {short}" if short else ""
-    )
+    return admission.sentence(state.tree, pool, state.pod(pod.job, pod.instance))
 
 
 def _job_view(job: Job) -> JobView:

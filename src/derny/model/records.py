@@ -4,10 +4,11 @@ Only `core` writes them, and only while it applies an event. Records hold no cyc
 for them): a pod names its job by id. Times are seconds since the epoch, 0.0 where a thing has not happened.
 """
 
-from collections import OrderedDict
+from enum import IntEnum
 
 import msgspec
 
+from derny.model.fifo import PriorityFifo
 from derny.model.ids import HostName, JobId, PoolId
 from derny.model.resources import FDS, NOTHING, Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolSpec
@@ -118,6 +119,16 @@ class Job(msgspec.Struct, gc=False, eq=False):
         return self.specs[pod.config]
 
 
+class Queue(IntEnum):
+    """The queues of a leaf; equal claims are served in this order. Their heads wait for different things, so
+    that one kind of pod does not hold up the others (behaviour, scheduler §3.2)."""
+
+    NON_PREEMPTIBLE = 0
+    CONTROLLER = 1
+    REVOCABLE = 2
+    PENDING = 3
+
+
 class Pool(msgspec.Struct, gc=False, eq=False):
     """A resource pool. Only a leaf (no children) takes jobs."""
 
@@ -131,6 +142,10 @@ class Pool(msgspec.Struct, gc=False, eq=False):
     """Of all admitted pods in this pool and below."""
     slack: Resources = NOTHING
     """The part of `allocation` that revocable pods hold."""
+    non_preemptible: Resources = NOTHING
+    """The part that pods hold which can't be preempted."""
+    controller: Resources = NOTHING
+    """The part that controller pods hold."""
     demand: Resources = NOTHING
     """Of the hard gangs that wait in this pool itself."""
     slack_demand: Resources = NOTHING
@@ -143,10 +158,10 @@ class Pool(msgspec.Struct, gc=False, eq=False):
     slack_entitlement: Resources = NOTHING
     """The part of it for revocable pods, and their cpu under `revocable_cpu`."""
     jobs: int = 0
-    queue: dict[int, OrderedDict[Pod, None]] = {}
-    """Waiting gangs by priority, first in first out inside one."""
+    queues: dict[Queue, PriorityFifo[Pod]] = {}
+    """Waiting gangs; only queues in which somebody waits."""
     blocked_at: int = -1
-    """Version of the tree at which the head of the queue did not fit; -1 when it may. Derived."""
+    """Version of the tree at which no head of a queue did fit; -1 when one may. Derived."""
 
 
 class Host(msgspec.Struct, gc=False, eq=False):

@@ -137,12 +137,17 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Run side by side, once all init containers have exited with 0."""
     init_containers: tuple[Container, ...] = ()
     """Run one after the other, first."""
+    revocable: bool = False
+    """Runs on slack, and yields first."""
 
     def __post_init__(self) -> None:
         if not self.containers:
             names = tuple(port.name for port in self.ports)
             alone = Container(self.container, self.command, self.image, names, self.environment)
             msgspec.structs.force_setattr(self, "containers", (alone,))
+        if self.demand.revocable_cpu and not self.revocable:
+            # Journals of the first release have no such field; what such pods ask for tells.
+            msgspec.structs.force_setattr(self, "revocable", True)
 
     @property
     def is_plain(self) -> bool:
