@@ -1,7 +1,8 @@
 """The pure core alone: pods from CreateJob to RUNNING per second, the length of a turn, and bytes per pod.
 
 No disk, no sockets, agents that answer at once. Every turn's events are encoded as the journal would have
-them. Then the same events are replayed into a second machine. Prints a table; takes no arguments.
+them, and what watchers would be told is taken. Then the same events are replayed into a second machine.
+Prints a table; takes no arguments.
 """
 
 import gc
@@ -51,6 +52,7 @@ def turn(machine: Machine, at: float) -> bytes:
         if launches:
             reports = [commands.PodReport(launch.pod, state, "as asked") for launch in launches]
             events += machine.handle(commands.ReportPods(reports), at)
+    machine.take_changes()
     return msgspec.msgpack.encode(events)
 
 

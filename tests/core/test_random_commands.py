@@ -1,5 +1,7 @@
 """Any clients, any agents, any order: every invariant holds throughout, and in the end all comes to rest."""
 
+from typing import NamedTuple, TypeVar
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -8,12 +10,17 @@ from builders import POOL, Bench, a_host, a_job, a_pool, a_template, amounts, jo
 from derny.core import commands, queries
 from derny.core.audit import audit, fingerprint
 from derny.core.jobs import computed_state
+from derny.core.machine import Machine
+from derny.core.state import State
 from derny.model.errors import Refusal
 from derny.model.ids import HostName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
 from derny.model.specs import PodTemplate
 from derny.model.states import POD_ON_HOST, POD_TERMINAL, Gate, JobState, PodState, TaskState
 from derny.placement import engine
+
+K = TypeVar("K")
+V = TypeVar("V", queries.JobView, queries.PodView)
 
 PERIODS = Periods(
     launch_timeout_s=60,
@@ -37,6 +44,30 @@ shares = st.sampled_from([0.2, 0.5, 0.7])
 jobs = st.integers(1, 5).map(job_id)
 hosts = st.integers(0, 4)
 budgets = st.sampled_from([1, 2, 5, 100])
+
+
+class Seen(NamedTuple):
+    """All jobs and pods as clients see them."""
+
+    jobs: dict[JobId, queries.JobView]
+    pods: dict[tuple[JobId, int], queries.PodView]
+
+
+def everything(state: State) -> Seen:
+    ids = queries.job_ids(state)
+    pods = [view for job in ids for view in queries.pods_of(state, job, 0, 100)]
+    return Seen(
+        {view.id: view for view in queries.jobs_of(state, ids)},
+        {(view.job, view.instance): view for view in pods},
+    )
+
+
+def check_told(told: dict[K, V], before: dict[K, V], after: dict[K, V]) -> None:
+    for gone in before.keys() - after.keys():
+        last = told.pop(gone)
+        assert last.state.name == "DELETED"
+        assert last.revision > before[gone].revision
+    assert told == {key: view for key, view in after.items() if before.get(key) != view}
 
 
 class Cluster(RuleBasedStateMachine):
@@ -195,6 +226,7 @@ class Cluster(RuleBasedStateMachine):
     def teardown(self) -> None:
         bench, state = self.bench, self.bench.machine.state
         self.check_replay()
+        self.check_changes()
         bench.do(commands.OpenGates(list(Gate)))
         bench.do(commands.SeeHosts([a_host(number, revocable_cpu=2) for number in range(2)]))
         # With agents that do as they are told at once, and time enough for every time-out and back-off.
@@ -231,6 +263,17 @@ class Cluster(RuleBasedStateMachine):
         again = self.bench.replayed().state
         assert fingerprint(again) == fingerprint(self.bench.machine.state)
         assert audit(again) == []
+
+    def check_changes(self) -> None:
+        """What each turn is said to have changed is what looks different after it, no more and no less."""
+        machine, before = Machine(self.bench.periods, self.bench.limits), Seen({}, {})
+        for at, happened in self.bench.turns:
+            machine.replay(at, happened)
+            changes, after = machine.take_changes(), everything(machine.state)
+            check_told({view.id: view for view in changes.jobs}, before.jobs, after.jobs)
+            pods = {(view.job, view.instance): view for view in changes.pods}
+            check_told(pods, before.pods, after.pods)
+            before = after
 
     def on_hosts(self) -> dict[PodId, HostName | None]:
         return {

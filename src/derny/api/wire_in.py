@@ -7,7 +7,7 @@ by the services of this room. (Behaviour, jobs §2.1, §9.3, §9.4; scheduler §
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -20,10 +20,11 @@ from derny.model.errors import Exhausted, Invalid, Unimplemented
 from derny.model.ids import JobId, PoolId, is_uuid
 from derny.model.periods import Limits
 from derny.model.resources import KINDS, Resources, whole_units
-from derny.model.specs import Command, JobSpec, PodTemplate, PoolResource, PoolSpec, PortRequest
+from derny.model.specs import Command, JobSpec, Labels, PodTemplate, PoolResource, PoolSpec, PortRequest
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec as JobMessage
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import CreateJobRequest
+from derny.proto.peloton.api.v1alpha.peloton import Label
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec, PortSpecPortType
 from derny.proto.peloton.api.v1alpha.respool import (
     CreateResourcePoolRequest,
@@ -124,6 +125,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
         sla.priority if sla is not None else 0,
         revocable,
         sla.maximum_unavailable_instances if sla is not None else 0,
+        _labels(message.labels),
     )
 
 
@@ -301,10 +303,14 @@ def _template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
         preemptible,
         pod.controller,
         environment=tuple(pod_spec.environment_of(container)),
-        labels=tuple(sorted((label.key, label.value) for label in pod.labels)),
+        labels=_labels(pod.labels),
         fds=container.resource.fd_limit if container.resource is not None else 0,
         revocable=revocable,
     )
+
+
+def _labels(messages: Iterable[Label]) -> Labels:
+    return tuple(sorted((label.key, label.value) for label in messages))
 
 
 def _demand(container: ContainerSpec, revocable: bool) -> Resources:

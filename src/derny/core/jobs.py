@@ -83,6 +83,7 @@ def apply_created(state: State, event: JobCreated, at: float) -> None:
     state.names.setdefault(event.spec.name, []).append(job.id)
     state.tree.pools[event.spec.pool].jobs += 1
     state.pods_wanted += event.spec.instance_count
+    state.changed_jobs[job] = None
     state.dirty_jobs[job.id] = None
 
 
@@ -111,7 +112,10 @@ def apply_removed(state: State, event: JobRemoved, at: float) -> None:
         del state.names[job.spec.name]
     state.tree.pools[job.spec.pool].jobs -= 1
     state.pods_wanted -= job.spec.instance_count
-    state.dirty_jobs.pop(job.id, None)
+    # The last that is seen of it.
+    job.state = JobState.DELETED
+    state.touch(job, at)
+    del state.dirty_jobs[job.id]
 
 
 def has_ended(job: Job) -> bool:

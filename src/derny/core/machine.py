@@ -4,6 +4,7 @@
     advance  moves entities towards their goals, a bounded bit at a time: settle, admit, place
     replay   applies events of the journal, the same appliers as live
     effects  what the events since the last call ask of the agents
+    changes  what clients see differently since the last call
 
 One rule: everything that changes state passes through `_apply`, and is returned as an event. The two
 dispatch tables below are the table of contents of this room. Called by `runtime.loop`, and by tests without
@@ -21,6 +22,7 @@ from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
 from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
+from derny.core.queries import Changes, changes
 from derny.core.state import Group, State
 from derny.model.ids import JobId
 from derny.model.periods import Limits, Periods
@@ -138,6 +140,13 @@ class Machine:
         """What the events since the last call ask of the agents."""
         taken, self._effects = self._effects, []
         return taken
+
+    def take_changes(self) -> Changes:
+        """The jobs and pods that the events since the last call have changed, replayed ones too."""
+        state = self.state
+        changed = changes(state, state.changed_jobs, state.changed_pods)
+        state.changed_jobs, state.changed_pods = {}, {}
+        return changed
 
     def reconciliation(self) -> Reconcile:
         """What agents should be running by all that is known, to be compared with them after a replay."""

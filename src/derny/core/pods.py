@@ -198,7 +198,7 @@ def apply_removed(state: State, event: PodsRemoved, at: float) -> None:
     for pod in job.pods[event.first :]:
         assert pod.state in POD_TERMINAL
         job.counts[pod.state] -= 1
-        state.dirty_pods.pop(pod, None)
+        state.forget(pod, at)
     del job.pods[event.first :]
     job.goals_set = min(job.goals_set, event.first)
     state.touch(job, at)

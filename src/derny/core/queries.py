@@ -20,8 +20,10 @@ from derny.model.resources import Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
 from derny.model.states import POD_TERMINAL, HealthState, HostState, JobState, PodState
 
+_NO_PODS = dict.fromkeys(PodState, 0)
 
-class JobView(msgspec.Struct, frozen=True):
+
+class JobView(msgspec.Struct, frozen=True, gc=False):
     """A job's status and current configuration. `pod_stats` has every state that a pod can be in, by
     state."""
 
@@ -40,7 +42,7 @@ class JobView(msgspec.Struct, frozen=True):
     """By pod entity version (`N-0-0`), only states that occur."""
 
 
-class PodView(msgspec.Struct, frozen=True):
+class PodView(msgspec.Struct, frozen=True, gc=False):
     """A pod's status in its current run. Times are 0.0 where the thing has not happened."""
 
     job: JobId
@@ -70,6 +72,14 @@ class PodView(msgspec.Struct, frozen=True):
     desired_host: HostName | None
     containers: tuple[ContainerRun, ...] = ()
     """Init containers, then the others; empty while all are as the pod is."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Jobs and pods in the state that they changed to, each once, in the order in which they first
+    changed."""
+
+    jobs: list[JobView]
+    pods: list[PodView]
 
 
 class PodEventView(msgspec.Struct, frozen=True):
@@ -156,6 +166,16 @@ def pods_of(state: State, job: JobId, first: int, end: int) -> list[PodView]:
     """The pods of a job with `first` <= instance < `end`, ascending; NotFound when there is no such job."""
     found = state.job(job)
     return [_pod_view(state, found, pod) for pod in found.pods[first:end]]
+
+
+def changes(state: State, jobs: Collection[Job], pods: Collection[Pod]) -> Changes:
+    """The views of these records, which may be DELETED ones that the state has no more."""
+    removed = {job.id: job for job in jobs if job.state is JobState.DELETED}
+    found = state.jobs
+    return Changes(
+        [_job_view(job) for job in jobs],
+        [_pod_view(state, found.get(pod.job) or removed[pod.job], pod) for pod in pods],
+    )
 
 
 def pod_events(state: State, job: JobId, instance: int, run: int | None = None) -> list[PodEventView]:
@@ -249,13 +269,13 @@ def waiting_reason(state: State, pod: PodView) -> str:
 
 
 def _job_view(job: Job) -> JobView:
-    stats = {state: job.counts[state] for state in PodState}
-    # Instances that are yet to be created count as being initialized.
-    stats[PodState.INITIALIZED] += max(job.spec.instance_count - len(job.pods), 0)
-    occurring = {state: count for state, count in enumerate(job.counts) if count}
-    by_version = (
-        {entity_version(job.config): {PodState(s): n for s, n in occurring.items()}} if occurring else {}
-    )
+    occurring = {state: count for state, count in zip(_NO_PODS, job.counts, strict=True) if count}
+    # Quicker than counting all afresh: a job is viewed in every turn that changes it.
+    stats = _NO_PODS | occurring
+    by_version = {entity_version(job.config): occurring} if occurring else {}
+    if job.goal is not JobState.DELETED:
+        # Instances that are yet to be created count as being initialized.
+        stats[PodState.INITIALIZED] += max(job.spec.instance_count - len(job.pods), 0)
     return JobView(
         job.id,
         job.spec,

@@ -77,6 +77,9 @@ class State:
         """Pods that owe a kill while the gate KILL is closed. Derived."""
         self.held_orphans: dict[PodId, HostName] = {}
         """What agents ran that nobody wants, found while the gate KILL was closed."""
+        self.changed_jobs: dict[Job, None] = {}
+        self.changed_pods: dict[Pod, None] = {}
+        """What clients see differently since changes were last taken; records that are gone are DELETED."""
 
     def job(self, job: JobId) -> Job:
         """The job of this id; NotFound."""
@@ -117,11 +120,13 @@ class State:
         """The job changed in a way that clients can see."""
         job.revision += 1
         job.updated_at = at
+        self.changed_jobs[job] = None
         self.dirty_jobs[job.id] = None
 
     def record(self, pod: Pod, at: float) -> None:
         """Write down what the pod is now, and look at it again if it owes a step."""
         pod.revision += 1
+        self.changed_pods[pod] = None
         pod.history = extended(pod, at, self.table.row_of[pod.host] if pod.host else -1, self.texts)
         unavailable = is_unavailable(pod)
         if unavailable is not pod.unavailable:
@@ -129,6 +134,14 @@ class State:
             self.jobs[pod.job].unavailable += 1 if unavailable else -1
         if not is_at_rest(pod):
             self.dirty_pods[pod] = None
+
+    def forget(self, pod: Pod, at: float) -> None:
+        """The pod is out of its job; DELETED is the last that is seen of it."""
+        pod.state = PodState.DELETED
+        pod.changed_at = at
+        pod.revision += 1
+        self.changed_pods[pod] = None
+        self.dirty_pods.pop(pod, None)
 
     def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
         """Let a pod enter a state; an illegal move is a broken promise, not a refusal."""

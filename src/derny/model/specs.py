@@ -172,6 +172,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     revocable: bool = False
     unavailable_max: int = 0
     """How many pods may be unavailable when one is to be disturbed; 0 for any number (SlaSpec)."""
+    labels: Labels = ()
+    """The job's own, sorted; those of its pods are in the templates."""
 
     def template(self, instance: int) -> PodTemplate:
         """The template of one instance."""
