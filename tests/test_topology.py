@@ -245,6 +245,7 @@ def test_latencies(load: LoadText, text: str, span: tuple[float, float]) -> None
         ("groups: [{name: a, ip: 10.0.0}]", "groups[0].ip is '10.0.0'; expected the IPv4 address"),
         ("groups: [{name: a, count: 2, ip: 255.255.255.255}]", "with room for the others above it"),
         ("groups: [{name: a, attributes: {hostname: b}}]", "groups[0].attributes.hostname is no attribute"),
+        ("groups: [{name: a, attributes: {host_pool: b}}]", "groups[0].attributes.host_pool is no attribute"),
         (
             "groups: [{name: a, attributes: {x: {value: 1}}}]",
             "attributes.x is a mapping; expected text, a number",

@@ -39,6 +39,13 @@ DEFAULT_LATENCIES: Final[Mapping[str, Span]] = {
 }
 """What a container of a small image takes on a quiet host; all hosts are there from the start."""
 
+RESERVED_LABELS: Final[Mapping[str, str]] = {
+    "": "expected a name",
+    "hostname": "the host's name is its hostname",
+    "host_pool": "the host's pool is what HostService says",
+}
+"""Labels that every host has by itself, and why they are no attributes."""
+
 _HOSTS_MAX: Final = Limits().hosts_max
 _FIRST_IP: Final = "10.0.0.1"
 _AMOUNT_MAX: Final = 2**40
@@ -278,8 +285,8 @@ def _labels(item: Item) -> Labels:
     labels: list[tuple[str, str]] = []
     for key, value in item.entries():
         name = key.text()
-        if name in ("", "hostname"):
-            raise SpecError(f"{key.place}: {key.name} is no attribute; the host's name is its hostname")
+        if name in RESERVED_LABELS:
+            raise SpecError(f"{key.place}: {key.name} is no attribute; {RESERVED_LABELS[name]}")
         labels += [(name, text) for text in _attribute(value)]
     return tuple(labels)
 

@@ -9,7 +9,8 @@ from builders import JOB, POOL, Bench, a_job, a_template, amounts, job_id
 from derny.core import commands
 from derny.core.audit import audit, fingerprint
 from derny.core.state import State
-from derny.model.states import PodState, TaskState
+from derny.model.ids import HostName
+from derny.model.states import HostState, PodState, TaskState
 from derny.model.timers import TimingWheel
 
 
@@ -36,12 +37,14 @@ def test_a_sound_state_passes(bench: Bench) -> None:
 
 
 def _set(path: str, value: object) -> Callable[[State], None]:
-    """Set an attribute of the first pod, its job or its pool."""
+    """Set an attribute of the first pod, its job or its pool, or of the first host."""
 
     def damage(state: State) -> None:
         owner, name = path.split(".")
         job = state.jobs[JOB]
-        setattr({"job": job, "pod": job.pods[0], "pool": state.tree.pools[POOL]}[owner], name, value)
+        host = state.hosts[HostName("host-0")]
+        owners = {"job": job, "pod": job.pods[0], "pool": state.tree.pools[POOL], "host": host}
+        setattr(owners[owner], name, value)
 
     return damage
 
@@ -78,6 +81,14 @@ def _forget_the_first_pod(state: State) -> None:
         (lambda state: setattr(state.tree, "waiting", OrderedDict()), "pools with a queue"),
         (lambda state: state.table.credit(0, amounts(1)), "free of"),
         (lambda state: setattr(state.tree, "capacity", amounts()), "root's capacity"),
+        (_set("host.pods", {}), "remembers other pods"),
+        (_set("host.pool", "blue"), "is not in its pool"),
+        (_set("host.labels", (("rack", "r"),)), "other labels"),
+        (_set("host.lost", True), "takes pods or not"),
+        (_set("host.state", HostState.DRAINING), "is drained or not"),
+        (_set("host.state", HostState.DOWN), "is DOWN and has"),
+        (_set("host.goal", HostState.DOWN), "UP on its way to DOWN, is forgotten"),
+        (lambda state: state.host_pools.update(blue=dict.fromkeys(state.hosts)), "or in several"),
     ],
 )
 def test_damage_is_found(bench: Bench, damage: Callable[[State], None], words: str) -> None:

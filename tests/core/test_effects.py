@@ -1,8 +1,9 @@
 """What facts ask of the agents."""
 
 from builders import JOB, Bench, a_host, a_job, a_template, job_id
-from derny.core.effects import Kill, Launch, Reconcile
-from derny.model.ids import PodId
+from derny.core import commands
+from derny.core.effects import BringUp, Kill, Launch, Reconcile, TakeDown
+from derny.model.ids import HostName, PodId
 from derny.model.states import TaskState
 
 T = TaskState
@@ -46,6 +47,19 @@ def test_reconciliation_lists_what_should_run_and_the_kills_still_owed() -> None
     assert order.kills == [Kill(PodId(f"{job_id(5)}-0-1"), a_host().name, 30, 1030.0)]
     waiting = sum(pod.host is None for pod in bench.job(job_id(3)).pods)
     assert waiting and len(order.launches) == 304 - waiting
+
+
+def test_agents_are_sent_away_and_called_back_only_where_a_host_is_down() -> None:
+    bench = Bench(hosts=2)
+    bench.running(a_job(2, template=a_template(cpu=8)))
+    both = [HostName("host-0"), HostName("host-1")]
+    before = len(bench.effects)
+    bench.do(commands.StartMaintenance(both))
+    bench.settle()
+    bench.report(T.KILLED, *(pod.instance for pod in bench.machine.state.hosts[both[0]].pods))
+    bench.do(commands.CompleteMaintenance(both))
+    hosts_asked = [e for e in bench.effects[before:] if isinstance(e, TakeDown | BringUp)]
+    assert hosts_asked == [TakeDown(both[:1]), BringUp(both[:1])]
 
 
 def test_reconciliation_is_the_same_after_a_replay() -> None:

@@ -226,5 +226,5 @@ def test_hosts_are_unknown_while_their_agent_is_lost_and_carry_their_name_as_a_l
         ("host-0", HostState.UP),
         ("host-1", HostState.UNKNOWN),
     ]
-    assert hosts[0].labels == (("hostname", "host-0"),)
+    assert hosts[0].labels == (("hostname", "host-0"), ("host_pool", "default"))
     assert hosts[0].capacity == amounts(8, 32768, 102400)

@@ -13,7 +13,7 @@ from derny.core.jobs import computed_state
 from derny.core.machine import Machine
 from derny.core.state import State
 from derny.model.errors import Refusal
-from derny.model.ids import HostName, JobId, PodId, pod_id
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
 from derny.model.specs import PodTemplate
 from derny.model.states import POD_ON_HOST, POD_TERMINAL, Gate, JobState, PodState, TaskState
@@ -43,6 +43,7 @@ templates = st.builds(
 shares = st.sampled_from([0.2, 0.5, 0.7])
 jobs = st.integers(1, 5).map(job_id)
 hosts = st.integers(0, 4)
+host_pools = st.sampled_from([DEFAULT_HOST_POOL, HostPoolName("blue"), HostPoolName("red")])
 budgets = st.sampled_from([1, 2, 5, 100])
 
 
@@ -179,6 +180,25 @@ class Cluster(RuleBasedStateMachine):
             self.say({pod: TaskState.LOST for pod, host in self.on_hosts().items() if host == name})
 
     @rule(
+        numbers=st.lists(hosts, max_size=3),
+        command=st.sampled_from([commands.StartMaintenance, commands.CompleteMaintenance]),
+    )
+    def maintain(
+        self, numbers: list[int], command: type[commands.StartMaintenance | commands.CompleteMaintenance]
+    ) -> None:
+        self.try_to(command([HostName(f"host-{number}") for number in numbers]))
+
+    @rule(number=hosts, source=host_pools, destination=host_pools)
+    def change_host_pool(self, number: int, source: HostPoolName, destination: HostPoolName) -> None:
+        self.try_to(commands.ChangeHostPool(HostName(f"host-{number}"), source, destination))
+
+    @rule(pool=host_pools, command=st.sampled_from([commands.CreateHostPool, commands.DeleteHostPool]))
+    def change_host_pools(
+        self, pool: HostPoolName, command: type[commands.CreateHostPool | commands.DeleteHostPool]
+    ) -> None:
+        self.try_to(command(pool))
+
+    @rule(
         told=st.lists(
             st.tuples(jobs, st.integers(0, 8), st.integers(-1, 1), st.sampled_from(TaskState)), max_size=6
         )
@@ -228,6 +248,7 @@ class Cluster(RuleBasedStateMachine):
         self.check_replay()
         self.check_changes()
         bench.do(commands.OpenGates(list(Gate)))
+        bench.do(commands.CompleteMaintenance(list(state.hosts)))
         bench.do(commands.SeeHosts([a_host(number, revocable_cpu=2) for number in range(2)]))
         # With agents that do as they are told at once, and time enough for every time-out and back-off.
         end = bench.at + 400

@@ -14,7 +14,7 @@ import msgspec
 
 from derny.agents.task import Latencies, Task, draw, launched
 from derny.core.commands import Command, HostSeen, LoseHosts, PodReport, ReportPods, SeeHosts
-from derny.core.effects import Effect, Kill, Launch, Reconcile
+from derny.core.effects import Effect, Kill, Launch, Reconcile, TakeDown
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, PodId
 from derny.model.resources import Resources
@@ -44,6 +44,8 @@ class _Host(msgspec.Struct, gc=False):
     """When it last began to be heard."""
     registered: bool = False
     silent: bool = False
+    down: bool = False
+    """Taken down for maintenance: the master does not let it in."""
     due_at: float = math.inf
     """When it registers, or when the master gives it up."""
     held: dict[PodId, PodReport] = {}
@@ -88,8 +90,11 @@ class SimulatedAgents:
                 self._launch(effect)
             elif isinstance(effect, Kill):
                 self._kill(effect)
-            else:
+            elif isinstance(effect, Reconcile):
                 self._reconcile(effect, at)
+            else:
+                for name in effect.hosts:
+                    self._set_down(name, isinstance(effect, TakeDown), at)
 
     def poll(self, at: float, most: int) -> list[Command]:
         """What has happened by `at`: hosts seen and lost, then at most so many reports, oldest first.
@@ -193,7 +198,7 @@ class SimulatedAgents:
             return None
         if host is None:
             self._refuse(launch.pod, "The host has no agent", REASON_AGENT_UNKNOWN)
-        elif host.silent and not host.registered:
+        elif host.down or (host.silent and not host.registered):
             self._refuse(launch.pod, "The host's agent was removed", REASON_AGENT_REMOVED)
         elif min(room := host.free.minus(demand)) < 0:
             self._refuse(launch.pod, "The host has less left than the task wants", REASON_INVALID_OFFERS)
@@ -228,6 +233,10 @@ class SimulatedAgents:
 
     def _reconcile(self, order: Reconcile, at: float) -> None:
         """Say where each task is, in the order in which they came there, then take the kills still owed."""
+        if order.down is not None:
+            down = frozenset(order.down)
+            for name in self._hosts:
+                self._set_down(name, name in down, at)
         kills = {kill.pod: kill for kill in order.kills}
         answers: list[tuple[float, HostName, PodReport]] = []
         for launch in order.launches:
@@ -274,15 +283,33 @@ class SimulatedAgents:
             host.due_at = math.inf
             if host.silent and host.registered:
                 lost.append(host)
-            elif not host.silent and not host.registered:
+            elif not (host.silent or host.down or host.registered):
                 seen.append(host.seen)
-            host.registered = not host.silent
+            host.registered = not (host.silent or host.down)
         if seen:
             self._news.append(SeeHosts(seen))
         if lost:
             self._news.append(LoseHosts([host.seen.name for host in lost]))
         for host in lost:
             self._lose_tasks(host)
+
+    def _set_down(self, name: HostName, down: bool, at: float) -> None:
+        """The master sends a host's agent away for maintenance, or lets it register again."""
+        host = self._hosts.get(name)
+        if host is None or host.down is down:
+            return
+        host.down = down
+        if down:
+            host.registered, host.due_at = False, math.inf
+            self._lose_tasks(host)
+        else:
+            self._register_after(host, at)
+
+    def _register_after(self, host: _Host, at: float) -> None:
+        """Let it register in a while, as long as agents take for that."""
+        host.due_at = at + draw(self._seed, host.seen.name, "registration", self._latencies.registration_s)
+        self._host_timers.add(host.due_at, host)
+        self._settle_hosts([host], at)
 
     def _lose_tasks(self, host: _Host) -> None:
         """The master gives up a host's tasks; the agent shuts them down without a word once it is back."""

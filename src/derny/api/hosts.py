@@ -1,8 +1,8 @@
-"""HostService: the hosts of the cluster.
+"""HostService: the hosts of the cluster, their maintenance and their pools.
 
 One rule: as in `api.jobs`, nothing is decided here. A host whose agent is lost is told as UNKNOWN, but
-only to those who ask for all hosts. Registered by `app`. (API reference, host_svc.proto; behaviour,
-scheduler §7.2.)
+only to those who ask for all hosts; one in maintenance keeps that state, for it may well be silent.
+Registered by `app`. (API reference, host_svc.proto; behaviour, scheduler §7.2.)
 """
 
 import asyncio
@@ -10,13 +10,15 @@ from functools import partial
 from typing import Final
 
 from derny.api import wire_out
-from derny.api.contract import Methods, without
 from derny.api.reply import made
-from derny.core import queries
+from derny.core import commands, queries
+from derny.core.commands import CompleteMaintenance, StartMaintenance
 from derny.core.queries import HostView
+from derny.model.errors import Invalid
+from derny.model.ids import HostName, HostPoolName
 from derny.model.periods import Limits
 from derny.model.states import HostState
-from derny.proto.peloton.api.v1alpha.host import svc
+from derny.proto.peloton.api.v1alpha.host import HostPoolInfo, svc
 from derny.runtime.loop import Loop
 
 HOSTS_PER_LOOK: Final = 1000
@@ -27,20 +29,12 @@ HOST_BYTES: Final = 100
 _MATCHING = frozenset({HostState.UP, HostState.DRAINING, HostState.DRAINED, HostState.DOWN})
 """States that can be asked for; INVALID and UNKNOWN match nothing."""
 
-_LATER = {
-    **dict.fromkeys(("StartMaintenance", "CompleteMaintenance"), "maintenance of hosts"),
-    **dict.fromkeys(("ListHostPools", "CreateHostPool", "DeleteHostPool", "ChangeHostPool"), "host pools"),
-}
-
 
 class HostService(svc.HostServiceBase):
     """The hosts of the daemon."""
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
-
-    def __mapping__(self) -> Methods:
-        return without(super().__mapping__(), _LATER)
 
     async def query_hosts(self, message: svc.QueryHostsRequest) -> svc.QueryHostsResponse:
         asked = {int(state) for state in message.host_states}
@@ -53,6 +47,50 @@ class HostService(svc.HostServiceBase):
             views += [view for view in found if view.state in wanted]
             await asyncio.sleep(0)
         return await made(len(views) * HOST_BYTES, _hosts, views)
+
+    async def start_maintenance(self, message: svc.StartMaintenanceRequest) -> svc.StartMaintenanceResponse:
+        await self._loop.submit(StartMaintenance(_named(message)))
+        return svc.StartMaintenanceResponse(message.hostname)
+
+    async def complete_maintenance(
+        self, message: svc.CompleteMaintenanceRequest
+    ) -> svc.CompleteMaintenanceResponse:
+        await self._loop.submit(CompleteMaintenance(_named(message)))
+        return svc.CompleteMaintenanceResponse(message.hostname)
+
+    async def list_host_pools(self, message: svc.ListHostPoolsRequest) -> svc.ListHostPoolsResponse:
+        pools = await self._loop.read(queries.host_pools)
+        return await made(sum(len(names) + 1 for _, names in pools) * HOST_BYTES, _pools, pools)
+
+    async def create_host_pool(self, message: svc.CreateHostPoolRequest) -> svc.CreateHostPoolResponse:
+        await self._loop.submit(commands.CreateHostPool(HostPoolName(message.name)))
+        return svc.CreateHostPoolResponse()
+
+    async def delete_host_pool(self, message: svc.DeleteHostPoolRequest) -> svc.DeleteHostPoolResponse:
+        await self._loop.submit(commands.DeleteHostPool(HostPoolName(message.name)))
+        return svc.DeleteHostPoolResponse()
+
+    async def change_host_pool(self, message: svc.ChangeHostPoolRequest) -> svc.ChangeHostPoolResponse:
+        await self._loop.submit(
+            commands.ChangeHostPool(
+                HostName(message.hostname),
+                HostPoolName(message.source_pool),
+                HostPoolName(message.destination_pool),
+            )
+        )
+        return svc.ChangeHostPoolResponse()
+
+
+def _named(message: svc.StartMaintenanceRequest | svc.CompleteMaintenanceRequest) -> list[HostName]:
+    """The hosts of both fields: one of them is the reference's, the other the released one's."""
+    names = [*message.hostnames, *([message.hostname] if message.hostname else [])]
+    if not names:
+        raise Invalid("hostname is empty and hostnames too; expected the name of a host")
+    return [HostName(name) for name in names]
+
+
+def _pools(pools: list[tuple[HostPoolName, list[HostName]]]) -> svc.ListHostPoolsResponse:
+    return svc.ListHostPoolsResponse([HostPoolInfo(name, list(hosts)) for name, hosts in pools])
 
 
 def _hosts(views: list[HostView]) -> svc.QueryHostsResponse:

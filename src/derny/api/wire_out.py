@@ -275,6 +275,5 @@ def _usage(view: PoolView, kind: str) -> ResourceUsage:
 
 
 def host_info(view: HostView) -> HostInfo:
-    """A host; until there is maintenance, all are meant to be up."""
     labels = [Label(key, value) for key, value in view.labels]
-    return HostInfo(view.name, view.ip, HostState(view.state), HostState.UP, labels)
+    return HostInfo(view.name, view.ip, HostState(view.state), HostState(view.goal), labels)

@@ -12,11 +12,13 @@ import msgspec
 
 from derny.core.availability import is_unavailable
 from derny.core.goals import OWED
+from derny.core.hosts import labels_of
+from derny.core.maintenance import owed_state
 from derny.core.state import AT_REST, State, is_at_rest, new_counts
 from derny.model.ids import PoolId, pod_name
 from derny.model.records import Job, Pod, Pool, Queue
 from derny.model.resources import NOTHING, Resources
-from derny.model.states import POD_ADMITTED, POD_ON_HOST, PodState
+from derny.model.states import POD_ADMITTED, POD_ON_HOST, HostState, PodState
 
 
 def audit(state: State) -> list[str]:
@@ -27,6 +29,7 @@ def audit(state: State) -> list[str]:
         *_of_groups(state),
         *_of_pools(state),
         *_of_hosts(state),
+        *_of_maintenance(state),
         *_of_owed_steps(state),
     ]
 
@@ -45,8 +48,14 @@ def fingerprint(state: State) -> bytes:
         for (job, _template), group in state.groups.items()
     ]
     hosts = [
-        (host, state.table.free(host.row), state.table.used_ports(host.row)) for host in state.hosts.values()
+        (
+            (host.name, host.agent_id, host.ip, host.capacity, host.ports, host.labels),
+            (host.row, host.state, host.goal, host.lost, host.pool, [_name(pod) for pod in host.pods]),
+            (state.table.free(host.row), state.table.used_ports(host.row), state.table.labels[host.row]),
+        )
+        for host in state.hosts.values()
     ]
+    host_pools = [(name, list(members)) for name, members in state.host_pools.items()]
     texts = (state.texts.all, state.texts.containers.all)
     return msgspec.msgpack.encode(
         (
@@ -55,6 +64,7 @@ def fingerprint(state: State) -> bytes:
             pools,
             sorted(groups),
             hosts,
+            host_pools,
             texts,
             sorted(state.closed),
             state.held_orphans,
@@ -163,20 +173,47 @@ def _of_pools(state: State) -> Iterator[str]:
 def _of_hosts(state: State) -> Iterator[str]:
     """No host gives away more than it has, no port twice, and what is free is what pods have left."""
     used: dict[str, Resources] = {}
+    there: dict[str, set[int]] = {}
     ports: dict[str, list[int]] = {}
     for _, pod in _pods(state):
         if pod.state in POD_ON_HOST and pod.host is not None:
             used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.demand)
+            there.setdefault(pod.host, set()).add(id(pod))
             ports.setdefault(pod.host, []).extend(pod.ports)
     for host in state.hosts.values():
         taken = used.get(host.name, NOTHING)
         if state.table.free(host.row).plus(taken) != host.capacity:
             free = state.table.free(host.row)
             yield f"host {host.name} has {free} free of {host.capacity}, its pods use {taken}"
+        if set(map(id, host.pods)) != there.get(host.name, set()):
+            yield f"host {host.name} remembers other pods than those that are on it"
         if sorted(ports.get(host.name, [])) != state.table.used_ports(host.row):
             yield f"host {host.name} and its pods disagree about its ports"
     if state.tree.capacity != state.table.total_capacity():
         yield "the root's capacity is not that of the hosts"
+
+
+def _of_maintenance(state: State) -> Iterator[str]:
+    """Every host is in one pool, and takes pods only in service; one that drains is not forgotten."""
+    timed = set(map(id, state.timers))
+    known = Counter(list(state.hosts))
+    pooled = Counter(name for members in state.host_pools.values() for name in members)
+    if pooled != known:
+        yield f"hosts in no pool or in several: {sorted((pooled - known) + (known - pooled))}"
+    for host in state.hosts.values():
+        if host.name not in state.host_pools.get(host.pool, ()):
+            yield f"host {host.name} is not in its pool {host.pool}"
+        if state.table.labels[host.row] != labels_of(host):
+            yield f"host {host.name} has other labels in the host table"
+        if bool(state.table.placeable[host.row]) != (host.state is HostState.UP and not host.lost):
+            yield f"host {host.name}, {host.state.name}, takes pods or not against its state"
+        if (host.state is HostState.DRAINING) != (host.name in state.drains):
+            yield f"host {host.name}, {host.state.name}, is drained or not against its state"
+        if host.pods and host.state in (HostState.DRAINED, HostState.DOWN):
+            yield f"host {host.name} is {host.state.name} and has {len(host.pods)} pods"
+        waits = id(host) in timed if host.state is HostState.DRAINING else owed_state(host) is None
+        if not waits and host.name not in state.dirty_hosts:
+            yield f"host {host.name}, {host.state.name} on its way to {host.goal.name}, is forgotten"
 
 
 def _of_owed_steps(state: State) -> Iterator[str]:

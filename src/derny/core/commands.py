@@ -7,7 +7,7 @@ nothing.
 
 import msgspec
 
-from derny.model.ids import HostName, JobId, PodId, PoolId
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
 from derny.model.resources import FDS, Resources
 from derny.model.specs import JobSpec, PoolSpec
 from derny.model.states import Gate, TaskState
@@ -111,6 +111,38 @@ class LoseHosts(msgspec.Struct, frozen=True, gc=False):
     hosts: list[HostName]
 
 
+class StartMaintenance(msgspec.Struct, frozen=True, gc=False):
+    """Want these hosts empty and out of service."""
+
+    hosts: list[HostName]
+
+
+class CompleteMaintenance(msgspec.Struct, frozen=True, gc=False):
+    """Want these hosts back in service, or no longer drained."""
+
+    hosts: list[HostName]
+
+
+class CreateHostPool(msgspec.Struct, frozen=True, gc=False):
+    """Make an empty host pool."""
+
+    pool: HostPoolName
+
+
+class DeleteHostPool(msgspec.Struct, frozen=True, gc=False):
+    """Want a host pool gone; its hosts go to the default pool."""
+
+    pool: HostPoolName
+
+
+class ChangeHostPool(msgspec.Struct, frozen=True, gc=False):
+    """Move a host from the pool that it is in to another one."""
+
+    host: HostName
+    source: HostPoolName
+    destination: HostPoolName
+
+
 class ContainerReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What an agent says of one container; STAGING: it has not been started yet.
 
@@ -174,6 +206,11 @@ Command = (
     | RestartPod
     | SeeHosts
     | LoseHosts
+    | StartMaintenance
+    | CompleteMaintenance
+    | CreateHostPool
+    | DeleteHostPool
+    | ChangeHostPool
     | ReportPods
     | CloseGates
     | OpenGates

@@ -10,13 +10,21 @@ from typing import Any
 
 import msgspec
 
-from derny.core.events import Event, GatesSet, OrphansFound, PodsKillRequested, PodsPlaced
+from derny.core.events import (
+    Event,
+    GatesSet,
+    HostGoalsSet,
+    HostStatesChanged,
+    OrphansFound,
+    PodsKillRequested,
+    PodsPlaced,
+)
 from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.records import Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_ON_HOST, Gate, PodState
+from derny.model.states import POD_ON_HOST, Gate, HostState, PodState
 
 
 class Launch(msgspec.Struct, frozen=True, gc=False):
@@ -43,14 +51,28 @@ class Kill(msgspec.Struct, frozen=True, gc=False):
 class Reconcile(msgspec.Struct, frozen=True, gc=False):
     """After a restart: all that agents should be running, as of the journal, and the kills still owed.
 
-    Agents answer with the present state of each launch.
+    Agents answer with the present state of each launch. Hosts in `down` are to be taken down, all others up.
     """
 
     launches: list[Launch]
     kills: list[Kill]
+    down: list[HostName] | None = None
+    """None: nothing is said of hosts."""
 
 
-Effect = Launch | Kill | Reconcile
+class TakeDown(msgspec.Struct, frozen=True, gc=False):
+    """Send these hosts' agents away: nothing can be launched there, whatever is asked."""
+
+    hosts: list[HostName]
+
+
+class BringUp(msgspec.Struct, frozen=True, gc=False):
+    """Let these hosts' agents register again."""
+
+    hosts: list[HostName]
+
+
+Effect = Launch | Kill | Reconcile | TakeDown | BringUp
 
 
 def effects_of(state: State, event: Event, at: float) -> list[Effect]:
@@ -69,7 +91,8 @@ def reconciliation(state: State) -> Reconcile:
                 launches.append(_launch(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
             if pod.state is PodState.KILLING:
                 kills.append(_kill(pod, pod.changed_at))
-    return Reconcile(launches, kills)
+    down = [host.name for host in state.hosts.values() if host.state is host.goal is HostState.DOWN]
+    return Reconcile(launches, kills, down)
 
 
 def _launch(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
@@ -97,6 +120,18 @@ def _of_pods_to_kill(state: State, event: PodsKillRequested, at: float) -> list[
     return [_kill(pods[instance], at) for instance in event.instances]
 
 
+def _of_goals(state: State, event: HostGoalsSet, at: float) -> list[Effect]:
+    """Only a host that is DOWN has to be told at once; others come to it step by step."""
+    down = [name for name in event.hosts if state.hosts[name].state is HostState.DOWN]
+    if not down:
+        return []
+    return [TakeDown(down) if event.goal is HostState.DOWN else BringUp(down)]
+
+
+def _of_states(state: State, event: HostStatesChanged, at: float) -> list[Effect]:
+    return [TakeDown(event.hosts)] if event.state is HostState.DOWN else []
+
+
 def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
     if Gate.KILL in state.closed:
         return []
@@ -114,4 +149,6 @@ _EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {
     PodsKillRequested: _of_pods_to_kill,
     OrphansFound: _of_orphans,
     GatesSet: _of_gates,
+    HostGoalsSet: _of_goals,
+    HostStatesChanged: _of_states,
 }

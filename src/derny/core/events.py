@@ -8,9 +8,9 @@ calls for is read off by `effects_of` in `core.pods`.
 import msgspec
 
 from derny.core.commands import ContainerReport, HostSeen
-from derny.model.ids import HostName, JobId, PodId, PoolId
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
 from derny.model.specs import JobSpec, PoolSpec
-from derny.model.states import Gate, JobState, PodState, TerminationReason
+from derny.model.states import Gate, HostState, JobState, PodState, TerminationReason
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
@@ -37,6 +37,37 @@ class HostsSeen(_Event, frozen=True, gc=False, tag=True):
 
 class HostsLost(_Event, frozen=True, gc=False, tag=True):
     hosts: list[HostName]
+
+
+class HostGoalsSet(_Event, frozen=True, gc=False, tag=True):
+    """These hosts are to go into maintenance (DOWN), or to come back from wherever they are (UP)."""
+
+    hosts: list[HostName]
+    goal: HostState
+
+
+class HostStatesChanged(_Event, frozen=True, gc=False, tag=True):
+    """These hosts have come a step nearer to what they are to be."""
+
+    hosts: list[HostName]
+    state: HostState
+
+
+class HostPoolCreated(_Event, frozen=True, gc=False, tag=True):
+    pool: HostPoolName
+
+
+class HostPoolDeleted(_Event, frozen=True, gc=False, tag=True):
+    """The pool is gone; hosts that were in it are in the default pool."""
+
+    pool: HostPoolName
+
+
+class HostPoolChanged(_Event, frozen=True, gc=False, tag=True):
+    """The host is in this pool from now on, and in no other."""
+
+    host: HostName
+    pool: HostPoolName
 
 
 class JobCreated(_Event, frozen=True, gc=False, tag=True):
@@ -217,6 +248,11 @@ Event = (
     | PoolRemoved
     | HostsSeen
     | HostsLost
+    | HostGoalsSet
+    | HostStatesChanged
+    | HostPoolCreated
+    | HostPoolDeleted
+    | HostPoolChanged
     | JobCreated
     | JobGoalSet
     | JobStateChanged

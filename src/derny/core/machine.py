@@ -17,19 +17,30 @@ from itertools import islice
 from typing import Any
 
 from derny.capacity.admission import admissible
-from derny.core import commands, events, gates, hosts, jobs, pods, pools, reports
+from derny.core import (
+    commands,
+    events,
+    gates,
+    host_pools,
+    hosts,
+    jobs,
+    maintenance,
+    pods,
+    pools,
+    reports,
+)
 from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
 from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
 from derny.core.queries import Changes, changes
 from derny.core.state import Group, State
-from derny.model.ids import JobId
+from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits, Periods
-from derny.model.records import Pod
+from derny.model.records import Host, Pod
 from derny.model.resources import Resources
 from derny.model.specs import PortRequest
-from derny.model.states import Gate
+from derny.model.states import Gate, HostState
 from derny.placement import engine
 
 Decider = Callable[[State, Any, float], list[Any]]
@@ -41,6 +52,11 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PoolRemoved: pools.apply_removed,
     events.HostsSeen: hosts.apply_seen,
     events.HostsLost: hosts.apply_lost,
+    events.HostGoalsSet: maintenance.apply_goals_set,
+    events.HostStatesChanged: maintenance.apply_states_changed,
+    events.HostPoolCreated: host_pools.apply_created,
+    events.HostPoolDeleted: host_pools.apply_deleted,
+    events.HostPoolChanged: host_pools.apply_changed,
     events.JobCreated: jobs.apply_created,
     events.JobGoalSet: jobs.apply_goal_set,
     events.JobStateChanged: jobs.apply_state_changed,
@@ -103,6 +119,11 @@ class Machine:
             commands.RestartPod: pods.decide_restart,
             commands.SeeHosts: hosts.decide_see,
             commands.LoseHosts: hosts.decide_lose,
+            commands.StartMaintenance: maintenance.decide_start,
+            commands.CompleteMaintenance: maintenance.decide_complete,
+            commands.CreateHostPool: partial(host_pools.decide_create, limits=limits),
+            commands.DeleteHostPool: host_pools.decide_delete,
+            commands.ChangeHostPool: host_pools.decide_change,
             commands.ReportPods: reports.decide,
             commands.CloseGates: gates.decide_close,
             commands.OpenGates: gates.decide_open,
@@ -166,7 +187,7 @@ class Machine:
 
     @property
     def _is_owing(self) -> bool:
-        return bool(self.state.dirty_pods or self.state.dirty_jobs) or gates.has_held(self.state)
+        return self.state.has_dirty or gates.has_held(self.state)
 
     def _apply(self, event: Event, at: float) -> None:
         # Effects are read off first: an applier may forget the host or the run that they speak of.
@@ -183,6 +204,8 @@ class Machine:
             if isinstance(item, str):
                 if item in self.state.jobs:
                     self.state.dirty_jobs[item] = None
+            elif isinstance(item, Host):
+                self.state.dirty_hosts[item.name] = None
             elif self.state.is_live(item):
                 self.state.dirty_pods[item] = None
         if gates.has_held(self.state):
@@ -201,8 +224,9 @@ class Machine:
                 owed.setdefault((pod.job, step), []).append(pod.instance)
         for (job, step), instances in owed.items():
             self._take(EVENT_OF_STEP[step](job, instances), at, done)
-        # Jobs have a budget of their own: however many pods are in motion, a stop must get through.
+        # Jobs and hosts have budgets of their own: however many pods are in motion, a stop must get through.
         self._settle_jobs(at, budget, done)
+        self._settle_hosts(at, budget, done)
 
     def _settle_jobs(self, at: float, budget: int, done: list[Event]) -> None:
         state = self.state
@@ -213,6 +237,24 @@ class Machine:
             if event is not None:
                 # Applying it marks the job dirty again, behind the others: jobs take turns.
                 self._take(event, at, done)
+
+    def _settle_hosts(self, at: float, budget: int, done: list[Event]) -> None:
+        """Take hosts into and out of maintenance, and empty those that drain."""
+        state = self.state
+        moves: dict[HostState, list[HostName]] = {}
+        while state.dirty_hosts and budget > 0:
+            name, _none = state.dirty_hosts.popitem(last=False)
+            host, cost = state.hosts[name], 1
+            to = maintenance.owed_state(host)
+            if to is not None:
+                moves.setdefault(to, []).append(name)
+            elif host.state is HostState.DRAINING:
+                evicted, cost = maintenance.eviction(state, host, at, budget, self._periods)
+                if evicted is not None:
+                    self._take(evicted, at, done)
+            budget -= cost
+        for to, names in moves.items():
+            self._take(events.HostStatesChanged(names, to), at, done)
 
     def _admit(self, at: float, budget: int, done: list[Event]) -> bool:
         """Admit the heads of all queues as far as they fit; pools take turns."""

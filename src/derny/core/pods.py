@@ -231,6 +231,7 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
     for pod, row in zip(pods, event.hosts, strict=True):
         state.leave_group(pod)
         pod.host = names[row]
+        state.hosts[pod.host].pods[pod] = None
         state.move(job, pod, PodState.LAUNCHED, at, "", "REASON_UPDATE_OFFER")
     state.touch(job, at)
 

@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from derny.capacity import admission
-from derny.core import pools
+from derny.core import hosts, pools
 from derny.core.history import Entry, entries
 from derny.core.state import State
 from derny.model.errors import Exists, NotFound
-from derny.model.ids import HostName, JobId, PodId, PoolId, entity_version, pod_id
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, entity_version, pod_id
 from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination
 from derny.model.resources import Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
@@ -119,6 +119,7 @@ class HostView(msgspec.Struct, frozen=True):
     name: HostName
     ip: str
     state: HostState
+    goal: HostState
     labels: tuple[tuple[str, str], ...]
     capacity: Resources
 
@@ -260,6 +261,11 @@ def hosts_of(state: State, names: Sequence[HostName]) -> list[HostView]:
     return [_host_view(state.hosts[name]) for name in names if name in state.hosts]
 
 
+def host_pools(state: State) -> list[tuple[HostPoolName, list[HostName]]]:
+    """Every host pool in order of creation, and its hosts in the order in which they came."""
+    return [(name, list(members)) for name, members in state.host_pools.items()]
+
+
 def waiting_reason(state: State, pod: PodView) -> str:
     """Why a PENDING pod has not been admitted, in a sentence; empty for pods in other states."""
     if pod.state is not PodState.PENDING:
@@ -340,8 +346,10 @@ def _host_view(host: Host) -> HostView:
     return HostView(
         host.name,
         host.ip,
-        HostState.UNKNOWN if host.lost else host.state,
-        (("hostname", host.name), *(label for label in host.labels if label[0] != "hostname")),
+        # One in maintenance may be silent: it is where it is wanted.
+        HostState.UNKNOWN if host.lost and host.state is HostState.UP else host.state,
+        host.goal,
+        hosts.labels_of(host),
         host.capacity,
     )
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from operator import itemgetter
 
-from derny.core import containers
+from derny.core import containers, hosts
 from derny.core.commands import ContainerReport, PodReport, ReportPods
 from derny.core.events import Event, OrphansFound, PodsReported
 from derny.core.pods import charge
@@ -207,7 +207,7 @@ def _end(state: State, job: Job, pods: Sequence[Pod], event: PodsReported, at: f
     charge(state, job, pods, -1)
     for pod in pods:
         assert pod.state in POD_ON_HOST and pod.host is not None
-        state.table.credit(state.table.row_of[pod.host], pod.template.demand, pod.ports)
+        hosts.give_back(state, pod)
         pod.failures += _is_failure(pod, event.state)
         pod.completed_at = at
         if pod.template.health_checked:

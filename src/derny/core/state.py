@@ -5,7 +5,7 @@ is known to find no host) is not journaled: replay marks dirty whatever it touch
 after it look again.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 import msgspec
 
@@ -13,7 +13,7 @@ from derny.capacity.tree import PoolTree
 from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
 from derny.model.errors import NotFound
-from derny.model.ids import HostName, JobId, PodId
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId
 from derny.model.records import Host, Job, Pod
 from derny.model.specs import PodTemplate
 from derny.model.states import POD_MOVES, Gate, JobState, PodState
@@ -56,6 +56,15 @@ class Group(msgspec.Struct, eq=False):
     reason: str = ""
 
 
+class Drain(msgspec.Struct, eq=False):
+    """How far the look at a draining host's pods has come; each round looks at each of them once."""
+
+    left: deque[Pod]
+    """Not looked at yet in this round."""
+    due_at: float = 0.0
+    """When the next round begins."""
+
+
 class State:
     """Everything the machine knows."""
 
@@ -65,13 +74,18 @@ class State:
         self.names: dict[str, list[JobId]] = {}
         self.pods_wanted = 0
         self.hosts: dict[HostName, Host] = {}
+        self.host_pools: dict[HostPoolName, dict[HostName, None]] = {DEFAULT_HOST_POOL: {}}
+        """Every host is in exactly one, in the order in which they came there."""
         self.table = HostTable()
         self.groups: OrderedDict[GroupKey, Group] = OrderedDict()
         self.cursor = 0
         self.texts = Texts()
-        self.timers: TimingWheel[Pod | JobId] = TimingWheel()
+        self.timers: TimingWheel[Pod | JobId | Host] = TimingWheel()
+        self.drains: dict[HostName, Drain] = {}
+        """Of hosts that are DRAINING."""
         self.dirty_pods: OrderedDict[Pod, None] = OrderedDict()
         self.dirty_jobs: OrderedDict[JobId, None] = OrderedDict()
+        self.dirty_hosts: OrderedDict[HostName, None] = OrderedDict()
         self.closed: frozenset[Gate] = frozenset()
         self.held_kills: OrderedDict[Pod, None] = OrderedDict()
         """Pods that owe a kill while the gate KILL is closed. Derived."""
@@ -94,6 +108,11 @@ class State:
         if instance >= len(pods):
             raise NotFound(f"pod {job}-{instance} does not exist; the job has {len(pods)} pods")
         return pods[instance]
+
+    @property
+    def has_dirty(self) -> bool:
+        """Whether anything is still to be looked at, of what was touched."""
+        return bool(self.dirty_pods or self.dirty_jobs or self.dirty_hosts)
 
     def is_live(self, pod: Pod) -> bool:
         """Whether this very record is still in its job: timers may hold pods that are gone."""

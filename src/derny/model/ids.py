@@ -18,8 +18,11 @@ PodName = NewType("PodName", str)
 PodId = NewType("PodId", str)
 HostName = NewType("HostName", str)
 PoolId = NewType("PoolId", str)
+HostPoolName = NewType("HostPoolName", str)
 
 ROOT_POOL = PoolId("root")
+DEFAULT_HOST_POOL = HostPoolName("default")
+"""Where hosts are that nobody has put elsewhere (behaviour, scheduler §7.2)."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _DECIMAL = re.compile(r"[0-9]{1,20}\Z")

@@ -120,5 +120,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Twice the million pods that one process is built for."""
     pools_max: Count = 10_000
     """Every entitlement cycle visits every pool; at this many it still takes a fraction of its period."""
+    host_pools_max: Count = 1_000
+    """ListHostPools answers with all of them; clusters have a handful."""
     hosts_max: Count = 100_000
     """Ten times the largest Mesos cluster on record; placement scans all hosts' columns."""

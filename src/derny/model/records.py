@@ -9,7 +9,7 @@ from enum import IntEnum
 import msgspec
 
 from derny.model.fifo import PriorityFifo
-from derny.model.ids import HostName, JobId, PoolId
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PoolId
 from derny.model.resources import FDS, NOTHING, Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolSpec
 from derny.model.states import HealthState, HostState, JobState, PodState, TerminationReason
@@ -165,7 +165,7 @@ class Pool(msgspec.Struct, gc=False, eq=False):
 
 
 class Host(msgspec.Struct, gc=False, eq=False):
-    """A host and what its agent told of it."""
+    """A host: what its agent told of it, where it is on the way into or out of maintenance, and its pods."""
 
     name: HostName
     agent_id: str
@@ -175,5 +175,11 @@ class Host(msgspec.Struct, gc=False, eq=False):
     labels: tuple[tuple[str, str], ...]
     row: int
     state: HostState = HostState.UP
+    goal: HostState = HostState.UP
+    """UP, or DOWN while maintenance is wanted."""
     lost: bool = False
+    """No agent of it is registered."""
     fds: int = FDS
+    pool: HostPoolName = DEFAULT_HOST_POOL
+    pods: dict[Pod, None] = {}
+    """Those that hold resources of it, in the order in which they came."""

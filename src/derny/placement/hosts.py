@@ -144,7 +144,7 @@ class HostTable:
             row = self._new_row(name)
         self.free_units[:, row] += np.array(capacity, np.int64) - self.capacity_units[:, row]
         self.capacity_units[:, row] = capacity
-        self.labels[row] = labels
+        self.set_labels(row, labels)
         self._set_port_range(row, ports)
         self._total = None
         self.version += 1
@@ -194,6 +194,11 @@ class HostTable:
         """On which hosts this port is one of those to pick from; shape (hosts,)."""
         first, last = self.port_ranges[0, : len(self)], self.port_ranges[1, : len(self)]
         return (first <= number) & (number <= last)
+
+    def set_labels(self, row: int, labels: tuple[tuple[str, str], ...]) -> None:
+        """What constraints see of the host, from now on; a pod that found no host may find one now."""
+        self.labels[row] = labels
+        self.version += 1
 
     def set_placeable(self, row: int, placeable: bool) -> None:
         """Whether pods may be placed on the host: it is up, neither lost nor draining."""

@@ -103,8 +103,8 @@ class HostInfo(betterproto2.Message):
 
     labels: "list[_peloton__.Label]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    What placement constraints see: `hostname`, and one label for each attribute of the agent (a SET gives one
-    for each item).
+    What placement constraints see: `hostname`, `host_pool`, and one label for each attribute of the agent (a
+    SET gives one for each item).
     """
 
 

@@ -89,7 +89,7 @@ class CompleteMaintenanceRequest(betterproto2.Message):
 
     hostnames: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    Several hosts at once. Use `hostname`, one call for each host, which tells which one failed.
+    Several hosts at once, all of them or none: an unknown one is named and nothing changes. Prefer `hostname`.
     """
 
     hostname: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -253,7 +253,7 @@ class StartMaintenanceRequest(betterproto2.Message):
 
     hostnames: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    Several hosts at once. Use `hostname`, one call for each host, which tells which one failed.
+    Several hosts at once, all of them or none: an unknown one is named and nothing changes. Prefer `hostname`.
     """
 
     hostname: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -343,9 +343,10 @@ class HostServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "CompleteMaintenanceResponse":
         """
-        Puts a host that is DOWN back into service.
+        Puts a host that is DOWN back into service once its agent has registered again; of a host that is still
+        DRAINING or DRAINED the drain is called off. A host in service is left as it is.
 
-        Errors: NOT_FOUND for an unknown host, or one that is not DOWN.
+        Errors: NOT_FOUND for an unknown host.
         """
 
         return await self._unary_unary(
@@ -392,7 +393,8 @@ class HostServiceStub(betterproto2_grpclib.ServiceStub):
         """
         Makes an empty host pool.
 
-        Errors: INVALID_ARGUMENT for an empty name, ALREADY_EXISTS for a name in use.
+        Errors: INVALID_ARGUMENT for an empty name or one of more than 255 characters, ALREADY_EXISTS for a name in
+        use, RESOURCE_EXHAUSTED where there are too many pools.
         """
 
         return await self._unary_unary(
@@ -481,9 +483,10 @@ class HostServiceBase(betterproto2_grpclib.ServiceBase):
         self, message: "CompleteMaintenanceRequest"
     ) -> "CompleteMaintenanceResponse":
         """
-        Puts a host that is DOWN back into service.
+        Puts a host that is DOWN back into service once its agent has registered again; of a host that is still
+        DRAINING or DRAINED the drain is called off. A host in service is left as it is.
 
-        Errors: NOT_FOUND for an unknown host, or one that is not DOWN.
+        Errors: NOT_FOUND for an unknown host.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -499,7 +502,8 @@ class HostServiceBase(betterproto2_grpclib.ServiceBase):
         """
         Makes an empty host pool.
 
-        Errors: INVALID_ARGUMENT for an empty name, ALREADY_EXISTS for a name in use.
+        Errors: INVALID_ARGUMENT for an empty name or one of more than 255 characters, ALREADY_EXISTS for a name in
+        use, RESOURCE_EXHAUSTED where there are too many pools.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
