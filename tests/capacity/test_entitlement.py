@@ -13,7 +13,7 @@ from derny.capacity.entitlement import Entitlement, by_kind, claims_of, divide, 
 from derny.capacity.tree import PoolTree
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.resources import KINDS, NOTHING, Resources
-from derny.model.specs import PoolResource, PoolSpec
+from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 
 VECTORS = json.loads((Path(__file__).parent / "entitlement-vectors.json").read_text())["vectors"]
 
@@ -55,8 +55,8 @@ def tree_of(vector: dict[str, Any], order: int = 1) -> PoolTree:
     for pool, amounts in vector.get("slack_demand", {}).items():
         tree.pools[pool].slack_demand = as_slack(amounts)
     for pool, dimensions in vector.get("allocation", {}).items():
-        tree.charge(pool, in_units(dimensions.get("non_slack", {})), 1, revocable=False)
-        tree.charge(pool, as_slack(dimensions.get("slack", {})), 1, revocable=True)
+        tree.charge(pool, PodTemplate(in_units(dimensions.get("non_slack", {}))), 1)
+        tree.charge(pool, PodTemplate(as_slack(dimensions.get("slack", {})), revocable=True), 1)
     for pool in tree.pools.values():
         pool.children[:] = pool.children[::order]
     return tree
@@ -168,8 +168,9 @@ def trees(draw: st.DrawFn) -> PoolTree:
             demand = Resources(*[draw(amount_of) for _ in range(4)])
             slack = Resources(0, *[draw(amount_of) for _ in range(4)])
             pool.demand, pool.slack_demand = demand, slack
-            tree.charge(pool.id, Resources(*[draw(amount_of) for _ in range(4)]), 1, revocable=False)
-            tree.charge(pool.id, Resources(0, *[draw(amount_of) for _ in range(4)]), 1, revocable=True)
+            tree.charge(pool.id, PodTemplate(Resources(*[draw(amount_of) for _ in range(4)])), 1)
+            held = Resources(0, *[draw(amount_of) for _ in range(4)])
+            tree.charge(pool.id, PodTemplate(held, revocable=True), 1)
     return tree
 
 

@@ -1,10 +1,9 @@
 """The pool hierarchy: paths, limits, usage, demand.
 
 One rule: what a pool has allocated is what its admitted pods ask for, itself and all pools below, exactly;
-charging and refunding walk up to the root in the same step. What it demands is what its own queue asks
-for; above, it is summed when it is wanted. The root's limit is the capacity of the
-cluster. Called by `core.pools` (configuration), `capacity.admission` and the appliers of `core.pods`
-(usage).
+charging and refunding walk up to the root in the same step. What it demands is what its own queues ask for;
+above, it is summed when it is wanted. The root's limit is the capacity of the cluster. Called by
+`core.pools` (configuration), the rest of this room, and the appliers of `core.pods` (usage).
 """
 
 from collections import OrderedDict

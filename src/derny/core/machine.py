@@ -147,6 +147,7 @@ class Machine:
         if self._settles:
             self._wake_due(at, budget)
             self._settle(at, budget, done)
+        self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
         more = self._admit(at, budget, done)
         more |= self._place(at, budget, done)
         # Asked last, since what was just admitted or placed may owe a step, if only to set a timer.
@@ -177,7 +178,8 @@ class Machine:
     def next_wake(self) -> float | None:
         """When time alone will owe a step; None when only a command can."""
         next_due = self.state.timers.next_due if self._settles else None
-        wakes = [wake for wake in (next_due, self._retry_at) if wake is not None]
+        entitlement = self.state.cycle.next_due(self.state.tree, self._periods.entitlement_s)
+        wakes = [wake for wake in (next_due, self._retry_at, entitlement) if wake is not None]
         return min(wakes, default=None)
 
     @property

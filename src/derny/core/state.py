@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 
 import msgspec
 
+from derny.capacity.cycle import Cycle
 from derny.capacity.tree import PoolTree
 from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
@@ -70,6 +71,8 @@ class State:
 
     def __init__(self) -> None:
         self.tree = PoolTree()
+        self.cycle = Cycle()
+        """The last calculation of entitlements. Derived."""
         self.jobs: dict[JobId, Job] = {}
         self.names: dict[str, list[JobId]] = {}
         self.pods_wanted = 0
