@@ -110,6 +110,7 @@ class Counter:
         self, loop: Loop, machine: Machine, clock: ManualClock, agents: ObedientAgents, channel
     ) -> None:
         self.loop, self.machine, self.clock, self.agents, self.channel = loop, machine, clock, agents, channel
+        self.limits = LIMITS
         self.jobs = JobServiceStub(channel)
         self.pods = PodServiceStub(channel)
         self.pools = respool.ResourcePoolServiceStub(channel)

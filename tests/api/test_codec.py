@@ -527,6 +527,18 @@ def test_a_value_that_does_not_fit_is_refused(message: betterproto2.Message, par
         codec.encode(message)
 
 
+def test_a_message_without_some_fields_is_verbatim_else() -> None:
+    message = JobSpec(name="a", owner="b", description="c", instance_count=7)
+    data = codec.encode(message)
+    assert codec.without_fields(data, {99}) is data
+    assert codec.without_fields(data, {3, 8}) == codec.encode(JobSpec(name="a", description="c"))
+    assert codec.without_fields(data, {2, 3, 6, 8}) == b""
+    unknown = b"\xc2\x3e\x04late"
+    assert codec.without_fields(data + unknown, {2, 3, 6, 8}) == unknown
+    with pytest.raises(codec.WireError, match="malformed"):
+        codec.without_fields(data[:4], {2})
+
+
 def test_field_bytes_are_the_clients_own() -> None:
     spec = b"\x40\x03\x12\x01a\xc2\x3e\x03abc"  # not in ascending order, with an unknown field
     data = UNKNOWN[3] + codec.delimited(2, spec) + codec.delimited(1, b"") + UNKNOWN[4]

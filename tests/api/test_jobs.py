@@ -538,12 +538,20 @@ async def test_list_pods_streams_all_in_batches_ascending(counter, job_message):
 
 @pytest.mark.parametrize(
     ("first", "end", "expected"),
-    [(0, 3, [0, 1, 2]), (2, 4, [2, 3]), (3, 99, [3, 4]), (9, 99, []), (0, 0, []), (4, 2, [])],
+    [(0, 3, [0, 1, 2]), (2, 4, [2, 3]), (3, 99, [3, 4]), (9, 99, []), (0, 0, []), (4, 4, [])],
 )
 async def test_ranges_of_list_pods_are_half_open(counter, job_message, first, end, expected):
     await counter.create(job_message(count=5))
     batches = await list_instances(counter, InstanceIdRange(first, end))
     assert [instance for batch in batches for instance in batch] == expected
+
+
+async def test_a_range_of_list_pods_that_runs_backwards_is_refused(counter, job_message):
+    await counter.create(job_message(count=5))
+    with pytest.raises(GRPCError) as refused:
+        await list_instances(counter, InstanceIdRange(4, 2))
+    assert refused.value.status is Status.INVALID_ARGUMENT
+    assert "from 4 to 2" in refused.value.message
 
 
 @pytest.mark.parametrize("limits", [None, InstanceIdRange(0, 0)])

@@ -39,6 +39,8 @@ SERVED = {
     "StartPod",
     "StopPod",
     "RestartPod",
+    "QueryJobs",
+    "QueryPods",
     "GetPod",
     "StartMaintenance",
     "CompleteMaintenance",

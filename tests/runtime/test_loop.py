@@ -268,3 +268,43 @@ async def test_recovery_replays_all_turns_and_reconciles_the_agents(tmp_path: Pa
     assert [launch.pod for launch in order.launches] == [f"{JOB}-0-1", f"{JOB}-1-1"]
     assert second.state.tree.pools[POOL].allocation == first.state.tree.pools[POOL].allocation
     await second.journal.close()
+
+
+async def test_long_looks_take_turns_one_slice_in_a_round() -> None:
+    """However many look: so whoever wants something short waits for one slice at a time."""
+    daemon, _journal = await gated()
+    async with running(daemon):
+        await daemon.begin()
+        rounds, looks = 0, []
+
+        async def count() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                await asyncio.sleep(0)
+
+        async def look(reader: int) -> None:
+            for _ in range(5):
+                await daemon.loop.scan(lambda state: looks.append((rounds, reader)))
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(look(reader) for reader in range(10)))
+        counting.cancel()
+        assert len({when for when, _ in looks}) == len(looks) == 50
+        # First come, first served: nobody looks twice while another waits.
+        assert [reader for _, reader in looks] == [*range(10)] * 5
+
+
+async def test_a_look_at_what_is_not_durable_yet_is_answered_when_it_is() -> None:
+    daemon, journal = await gated()
+    async with running(daemon):
+        await daemon.begin()
+        journal.gate.clear()
+        creating = asyncio.create_task(daemon.loop.submit(commands.CreateJob(JOB, a_job())))
+        await breathe()
+        look = asyncio.create_task(daemon.loop.scan(lambda state: JOB in state.jobs))
+        await breathe()
+        assert not look.done()
+        journal.gate.set()
+        assert await look
+        await creating

@@ -6,6 +6,7 @@ class becomes two functions is in `api.compiler`, the wire format in `api.wire`.
 """
 
 import struct
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import betterproto2
@@ -75,6 +76,27 @@ def field_bytes(data: bytes, number: int) -> bytes:
     except (FaultError, IndexError) as error:
         raise WireError(f"the message is malformed at byte {pos}: {error}") from None
     return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+
+
+def without_fields(data: bytes, numbers: Collection[int]) -> bytes:
+    """The message without its top-level fields of these numbers, else verbatim; it is not copied for
+    nothing.
+
+    Reading what is left of a job's spec without its pods' specs takes microseconds, whatever its size.
+    Raises WireError where `data` is malformed.
+    """
+    kept, pos, end, start = [], 0, len(data), 0
+    try:
+        while pos < end:
+            tag, value = read_tag(data, pos + 1, data[pos])
+            stop = skip_value(data, value, end, tag, DEPTH_LIMIT)
+            if tag >> 3 in numbers:
+                kept.append(data[start:pos])
+                start = stop
+            pos = stop
+    except (FaultError, IndexError) as error:
+        raise WireError(f"the message is malformed at byte {pos}: {error}") from None
+    return b"".join([*kept, data[start:]]) if start else data
 
 
 def delimited(number: int, payload: bytes) -> bytes:

@@ -6,15 +6,16 @@ that a job of a hundred thousand pods never holds the loop. Registered by `app`.
 stateless_svc.proto; behaviour, jobs §2.)
 """
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import cast
 
-from derny.api import wire_in, wire_out
+from derny.api import records, wire_in, wire_out
 from derny.api.codec import wire_bytes
 from derny.api.contract import Methods, without
+from derny.api.paging import instances_of
+from derny.api.queries import query_jobs, query_pods
 from derny.api.reply import made
 from derny.core import queries
 from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
@@ -28,15 +29,6 @@ from derny.proto.peloton.api.v1alpha.peloton import EntityVersion
 from derny.proto.peloton.api.v1alpha.peloton import JobId as JobIdMessage
 from derny.runtime.loop import Loop
 
-JOBS_PER_MESSAGE: Final = 100
-PODS_PER_MESSAGE: Final = 250
-"""Some milliseconds of work between two awaits."""
-MESSAGE_BYTES: Final = 2 * 1024 * 1024
-"""Of one message of a stream; clients accept 4 MiB unless they are told otherwise."""
-SUMMARY_BYTES: Final = 1024
-"""What a summary has beside the spec's part: the status."""
-
-_INSTANCES_MAX = 2**32
 _FIRST_VERSION = entity_version(1, 1, 1)
 
 _LATER = {
@@ -55,7 +47,6 @@ _LATER = {
         ),
         "rolling updates and restarts",
     ),
-    **dict.fromkeys(("QueryJobs", "QueryPods"), "queries"),
     **dict.fromkeys(("RefreshJob", "GetJobCache"), "the debugging methods"),
 }
 
@@ -116,29 +107,21 @@ class JobService(svc.JobServiceBase):
         found = await self._loop.read(partial(queries.job_ids_named, name=message.job_name))
         return svc.GetJobIdFromJobNameResponse([JobIdMessage(job) for job in found])
 
+    async def query_jobs(self, message: svc.QueryJobsRequest) -> svc.QueryJobsResponse:
+        return await query_jobs(self._loop, self._limits, message)
+
+    async def query_pods(self, message: svc.QueryPodsRequest) -> svc.QueryPodsResponse:
+        return await query_pods(self._loop, self._limits, message)
+
     async def list_jobs(self, message: svc.ListJobsRequest) -> AsyncIterator[svc.ListJobsResponse]:
-        ids = await self._loop.read(queries.job_ids)
-        for first in range(0, len(ids), JOBS_PER_MESSAGE):
-            some = ids[first : first + JOBS_PER_MESSAGE]
-            views = await self._loop.read(partial(queries.jobs_of, ids=some))
-            for batch in _batches(views):
-                yield await made(_size(batch), _summaries, batch)
-            await asyncio.sleep(0)
+        async for encoded in records.all_jobs(self._loop):
+            yield cast(svc.ListJobsResponse, encoded)
 
     async def list_pods(self, message: svc.ListPodsRequest) -> AsyncIterator[svc.ListPodsResponse]:
         job = wire_in.existing_job(message.job_id)
-        asked = message.range
-        first, end = (asked.from_, asked.to) if asked is not None else (0, _INSTANCES_MAX)
-        while True:
-            stop = min(first + PODS_PER_MESSAGE, end)
-            views = await self._loop.read(partial(queries.pods_of, job=job, first=first, end=stop))
-            now = self._loop.clock.now()
-            if views:
-                yield svc.ListPodsResponse([wire_out.pod_summary(view, now) for view in views])
-            if len(views) < PODS_PER_MESSAGE:
-                return
-            first = stop
-            await asyncio.sleep(0)
+        first, end = instances_of(message.range)
+        async for encoded in records.pods_of_job(self._loop, job, first, end):
+            yield cast(svc.ListPodsResponse, encoded)
 
 
 def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:
@@ -151,24 +134,3 @@ def _summary(view: queries.JobView) -> svc.GetJobResponse:
 
 def _whole(view: queries.JobView) -> svc.GetJobResponse:
     return svc.GetJobResponse(job_info=wire_out.job_info(view))
-
-
-def _summaries(views: list[queries.JobView]) -> svc.ListJobsResponse:
-    return svc.ListJobsResponse([wire_out.job_summary(view) for view in views])
-
-
-def _size(views: list[queries.JobView]) -> int:
-    """What summaries of these jobs take on the wire, at most: a summary repeats a part of the spec."""
-    return sum(len(view.spec.wire) + SUMMARY_BYTES for view in views)
-
-
-def _batches(views: list[queries.JobView]) -> Iterator[list[queries.JobView]]:
-    """The jobs in their order, so many at once as a message has room for; at least one."""
-    batch: list[queries.JobView] = []
-    for view in views:
-        if batch and _size([*batch, view]) > MESSAGE_BYTES:
-            yield batch
-            batch = []
-        batch.append(view)
-    if batch:
-        yield batch

@@ -7,7 +7,7 @@ the services of this room. (Behaviour, jobs §0.5, §2.9, §3.4, §3.5, §7.3; s
 """
 
 from derny.api import container_status
-from derny.api.codec import decode
+from derny.api.codec import decode, without_fields
 from derny.api.pod_spec import effective, fill_form, fill_forms
 from derny.api.times import rfc3339, whole_seconds
 from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView
@@ -66,6 +66,9 @@ def _nanoseconds(at: float) -> int:
 
 # Jobs.
 
+_POD_SPECS = frozenset({10, 11})
+"""Numbers of the fields `default_spec` and `instance_spec`: nearly all of a large job's spec."""
+
 
 def job_spec(spec: Configuration, number: int, made_at: float) -> JobSpec:
     """The client's spec, completed. `number` is its configuration version."""
@@ -104,7 +107,7 @@ def _state_stats(stats: dict[State, int]) -> dict[str, int]:
 
 def job_summary(view: JobView) -> JobSummary:
     """A job in brief."""
-    spec = decode(JobSpec, view.spec.wire)
+    spec = decode(JobSpec, without_fields(view.spec.wire, _POD_SPECS))
     return JobSummary(
         job_id=JobId(view.id),
         name=view.spec.name,

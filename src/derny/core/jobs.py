@@ -100,6 +100,8 @@ def apply_state_changed(state: State, event: JobStateChanged, at: float) -> None
     job = state.jobs[event.job]
     job.state = event.state
     job.state_at = at
+    if event.state is JobState.RUNNING and not job.started_at:
+        job.started_at = at
     state.touch(job, at)
 
 

@@ -122,5 +122,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Every entitlement cycle visits every pool; at this many it still takes a fraction of its period."""
     host_pools_max: Count = 1_000
     """ListHostPools answers with all of them; clusters have a handful."""
+    query_terms_max: Count = 100
+    """Labels, keywords or sort keys of one query: every job is looked at for each of them."""
     hosts_max: Count = 100_000
     """Ten times the largest Mesos cluster on record; placement scans all hosts' columns."""

@@ -108,6 +108,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     revision: int = 1
     state_at: float = 0.0
     """When the state last changed; it is looked at again no sooner than a job-status period later."""
+    started_at: float = 0.0
+    """When the job first became RUNNING."""
 
     @property
     def spec(self) -> JobSpec:

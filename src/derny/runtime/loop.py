@@ -74,6 +74,7 @@ class Loop:
         self._changed = asyncio.Event()
         self._more = True
         self._committing: asyncio.Future[None] | None = None
+        self._scanning = asyncio.Lock()
 
     @property
     def revision(self) -> int:
@@ -103,6 +104,19 @@ class Loop:
     async def read(self, query: Callable[[State], T]) -> T:
         """The query's answer, given once everything that it may have seen is durable."""
         found = query(self._machine.state)
+        if self._committing is not None:
+            await asyncio.shield(self._committing)
+        return found
+
+    async def scan(self, look: Callable[[State], T]) -> T:
+        """As `read`, for one slice of a long look, a few milliseconds at most.
+
+        Slices of all callers take turns, one in each round of the event loop, first come first served:
+        however many long looks there are, whoever does something short waits for one slice at a time.
+        """
+        async with self._scanning:
+            await asyncio.sleep(0)
+            found = look(self._machine.state)
         if self._committing is not None:
             await asyncio.shield(self._committing)
         return found
