@@ -283,8 +283,7 @@ def test_a_run_that_no_agent_confirms_is_killed_and_begun_anew(reached: TaskStat
     wait = 60 if reached is None else 50
     assert not of_pods(bench.after(wait - 1))
     assert bench.after(1)[0] == events.PodsKillRequested(JOB, [0])
-    kill = bench.effects[-1]
-    assert isinstance(kill, Kill)
+    kill = next(effect for effect in bench.effects if isinstance(effect, Kill))
     assert (kill.pod, kill.host) == (f"{JOB}-0-1", "host-0")
     assert (bench.pod().run, bench.pod().state, bench.pod().host) == (1, S.KILLING, "host-0")
     bench.report(T.KILLED, 0)
@@ -426,8 +425,8 @@ def test_a_kill_that_nobody_confirms_is_asked_for_again() -> None:
     assert not of_pods(bench.after(99))
     assert bench.after(1) == [events.PodsKillRequested(JOB, [0])]
     bench.live(250)
-    kills = bench.effects[before:]
-    assert [type(kill) for kill in kills] == [Kill] * 3
+    kills = [effect for effect in bench.effects[before:] if isinstance(effect, Kill)]
+    assert len(kills) == 3
     assert {kill.pod for kill in kills if isinstance(kill, Kill)} == {f"{JOB}-0-1"}
 
 

@@ -68,6 +68,7 @@ def fingerprint(state: State) -> bytes:
             texts,
             sorted(state.closed),
             state.held_orphans,
+            state.notes,
         )
     )
 

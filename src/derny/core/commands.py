@@ -111,6 +111,16 @@ class LoseHosts(msgspec.Struct, frozen=True, gc=False):
     hosts: list[HostName]
 
 
+class ReconnectAgents(msgspec.Struct, frozen=True, gc=False):
+    """The link to the agents is there again. What was said during its outage, either way, may be lost."""
+
+
+class NoteAgents(msgspec.Struct, frozen=True, gc=False):
+    """Keep these notes, by key, for whoever speaks for the agents, and give them back after a restart."""
+
+    notes: dict[str, bytes]
+
+
 class StartMaintenance(msgspec.Struct, frozen=True, gc=False):
     """Want these hosts empty and out of service."""
 
@@ -206,6 +216,8 @@ Command = (
     | RestartPod
     | SeeHosts
     | LoseHosts
+    | ReconnectAgents
+    | NoteAgents
     | StartMaintenance
     | CompleteMaintenance
     | CreateHostPool

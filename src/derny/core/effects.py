@@ -19,12 +19,11 @@ from derny.core.events import (
     PodsKillRequested,
     PodsPlaced,
 )
-from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.records import Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_ON_HOST, Gate, HostState, PodState
+from derny.model.states import Gate, HostState
 
 
 class Launch(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +48,8 @@ class Kill(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reconcile(msgspec.Struct, frozen=True, gc=False):
-    """After a restart: all that agents should be running, as of the journal, and the kills still owed.
+    """What agents should be running, as far as we know, and the kills still owed: all of it after a restart,
+    a part of it in a periodic round.
 
     Agents answer with the present state of each launch. Hosts in `down` are to be taken down, all others up.
     """
@@ -58,6 +58,8 @@ class Reconcile(msgspec.Struct, frozen=True, gc=False):
     kills: list[Kill]
     down: list[HostName] | None = None
     """None: nothing is said of hosts."""
+    notes: dict[str, bytes] | None = None
+    """After a restart: all that agents asked us to keep for them."""
 
 
 class TakeDown(msgspec.Struct, frozen=True, gc=False):
@@ -81,25 +83,13 @@ def effects_of(state: State, event: Event, at: float) -> list[Effect]:
     return read_off(state, event, at) if read_off is not None else []
 
 
-def reconciliation(state: State) -> Reconcile:
-    """All that agents should be running or stopping, as of now, with the times at which it was decided."""
-    launches: list[Launch] = []
-    kills: list[Kill] = []
-    for job in state.jobs.values():
-        for pod in job.pods:
-            if pod.state in POD_ON_HOST:
-                launches.append(_launch(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
-            if pod.state is PodState.KILLING:
-                kills.append(_kill(pod, pod.changed_at))
-    down = [host.name for host in state.hosts.values() if host.state is host.goal is HostState.DOWN]
-    return Reconcile(launches, kills, down)
-
-
-def _launch(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
+def launch_of(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
+    """The order to start the current run of a pod, decided at that time."""
     return Launch(pod_id(pod.job, pod.instance, pod.run), host, pod.template, ports, at)
 
 
-def _kill(pod: Pod, at: float) -> Kill:
+def kill_of(pod: Pod, at: float) -> Kill:
+    """The order to stop the current run of a pod, decided at that time."""
     return Kill(
         pod_id(pod.job, pod.instance, pod.run), pod.host or HostName(""), pod.template.kill_grace_s, at
     )
@@ -110,14 +100,14 @@ def _of_placed(state: State, event: PodsPlaced, at: float) -> list[Effect]:
     names = state.table.name_of
     ports = event.ports or [()] * len(event.instances)
     return [
-        _launch(pods[instance], names[row], numbers, at)
+        launch_of(pods[instance], names[row], numbers, at)
         for instance, row, numbers in zip(event.instances, event.hosts, ports, strict=True)
     ]
 
 
 def _of_pods_to_kill(state: State, event: PodsKillRequested, at: float) -> list[Effect]:
     pods = state.jobs[event.job].pods
-    return [_kill(pods[instance], at) for instance in event.instances]
+    return [kill_of(pods[instance], at) for instance in event.instances]
 
 
 def _of_goals(state: State, event: HostGoalsSet, at: float) -> list[Effect]:

@@ -39,6 +39,16 @@ class HostsLost(_Event, frozen=True, gc=False, tag=True):
     hosts: list[HostName]
 
 
+class AgentsReconnected(_Event, frozen=True, gc=False, tag=True):
+    """What was said to agents, or by them, during an outage may be lost: it is there for its effects."""
+
+
+class AgentsNoted(_Event, frozen=True, gc=False, tag=True):
+    """Notes, by key, that mean nothing to the machine; the last one of a key stands."""
+
+    notes: dict[str, bytes]
+
+
 class HostGoalsSet(_Event, frozen=True, gc=False, tag=True):
     """These hosts are to go into maintenance (DOWN), or to come back from wherever they are (UP)."""
 
@@ -248,6 +258,8 @@ Event = (
     | PoolRemoved
     | HostsSeen
     | HostsLost
+    | AgentsReconnected
+    | AgentsNoted
     | HostGoalsSet
     | HostStatesChanged
     | HostPoolCreated

@@ -11,7 +11,9 @@ from derny.core.commands import (
     CloseGates,
     Command,
     LoseHosts,
+    NoteAgents,
     OpenGates,
+    ReconnectAgents,
     ReportPods,
     SeeHosts,
 )
@@ -29,7 +31,15 @@ NAMES: dict[Gate, str] = {
 }
 """As the contract spells them."""
 
-_ALWAYS_HEARD: tuple[type[Command], ...] = (SeeHosts, LoseHosts, ReportPods, CloseGates, OpenGates)
+_ALWAYS_HEARD: tuple[type[Command], ...] = (
+    SeeHosts,
+    LoseHosts,
+    ReconnectAgents,
+    NoteAgents,
+    ReportPods,
+    CloseGates,
+    OpenGates,
+)
 """What agents say has happened already; and the key must not be locked in."""
 
 

@@ -27,10 +27,11 @@ from derny.core import (
     maintenance,
     pods,
     pools,
+    reconciliation,
     reports,
 )
 from derny.core.commands import Command
-from derny.core.effects import Effect, Reconcile, effects_of, reconciliation
+from derny.core.effects import Effect, Reconcile, effects_of
 from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
 from derny.core.queries import Changes, changes
@@ -52,6 +53,8 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PoolRemoved: pools.apply_removed,
     events.HostsSeen: hosts.apply_seen,
     events.HostsLost: hosts.apply_lost,
+    events.AgentsReconnected: reconciliation.apply_reconnected,
+    events.AgentsNoted: reconciliation.apply_noted,
     events.HostGoalsSet: maintenance.apply_goals_set,
     events.HostStatesChanged: maintenance.apply_states_changed,
     events.HostPoolCreated: host_pools.apply_created,
@@ -119,6 +122,8 @@ class Machine:
             commands.RestartPod: pods.decide_restart,
             commands.SeeHosts: hosts.decide_see,
             commands.LoseHosts: hosts.decide_lose,
+            commands.ReconnectAgents: reconciliation.decide_reconnect,
+            commands.NoteAgents: reconciliation.decide_note,
             commands.StartMaintenance: maintenance.decide_start,
             commands.CompleteMaintenance: maintenance.decide_complete,
             commands.CreateHostPool: partial(host_pools.decide_create, limits=limits),
@@ -150,6 +155,9 @@ class Machine:
         self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
         more = self._admit(at, budget, done)
         more |= self._place(at, budget, done)
+        compared = reconciliation.next_slice(self.state, at, budget, self._periods)
+        if compared is not None:
+            self._effects.append(compared)
         # Asked last, since what was just admitted or placed may owe a step, if only to set a timer.
         return done, more or (self._settles and self._is_owing)
 
@@ -172,14 +180,15 @@ class Machine:
 
     def reconciliation(self) -> Reconcile:
         """What agents should be running by all that is known, to be compared with them after a replay."""
-        return reconciliation(self.state)
+        return reconciliation.whole(self.state)
 
     @property
     def next_wake(self) -> float | None:
         """When time alone will owe a step; None when only a command can."""
         next_due = self.state.timers.next_due if self._settles else None
         entitlement = self.state.cycle.next_due(self.state.tree, self._periods.entitlement_s)
-        wakes = [wake for wake in (next_due, self._retry_at, entitlement) if wake is not None]
+        due = (next_due, self._retry_at, entitlement, reconciliation.next_due(self.state))
+        wakes = [wake for wake in due if wake is not None]
         return min(wakes, default=None)
 
     @property

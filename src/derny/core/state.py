@@ -66,6 +66,16 @@ class Drain(msgspec.Struct, eq=False):
     """When the next round begins."""
 
 
+class Round(msgspec.Struct, eq=False):
+    """How far a comparison of all pods with what agents run has come. Derived."""
+
+    due_at: float | None = None
+    """When the next slice is due; None before anybody has asked."""
+    jobs: deque[JobId] = msgspec.field(default_factory=deque)
+    """Yet to be compared; the first one from `instance` on."""
+    instance: int = 0
+
+
 class State:
     """Everything the machine knows."""
 
@@ -86,6 +96,9 @@ class State:
         self.timers: TimingWheel[Pod | JobId | Host] = TimingWheel()
         self.drains: dict[HostName, Drain] = {}
         """Of hosts that are DRAINING."""
+        self.round = Round()
+        self.notes: dict[str, bytes] = {}
+        """What whoever speaks for the agents wants to be given back after a restart."""
         self.dirty_pods: OrderedDict[Pod, None] = OrderedDict()
         self.dirty_jobs: OrderedDict[JobId, None] = OrderedDict()
         self.dirty_hosts: OrderedDict[HostName, None] = OrderedDict()
