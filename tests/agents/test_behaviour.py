@@ -237,4 +237,4 @@ def test_any_text_has_a_behaviour(text: str, shell: bool) -> None:
     assert behaviour.runs_s >= 0
     assert 0 <= behaviour.exit_code < 256
     assert len(behaviour.output) <= OUTPUT_MAX
-    assert plan.__wrapped__(Command(text, (text,), shell)) == behaviour
+    assert plan(Command(text, (text,), shell)) == behaviour

@@ -146,21 +146,6 @@ REFUSED = {
     "an empty pool": (spec_with(respool_id=ResourcePoolId()), INVALID, ["spec.respool_id", "unset"]),
     "the root": (spec_with(respool_id=ResourcePoolId("root")), INVALID, ["spec.respool_id", "root", "leaf"]),
     "an unknown pool": (spec_with(respool_id=ResourcePoolId(OTHER)), NOT_FOUND, ["pool", OTHER]),
-    "two containers": (
-        pod_with(containers=[ContainerSpec(name="a"), ContainerSpec(name="b")]),
-        UNIMPLEMENTED,
-        ["spec.default_spec.containers", "more than one container"],
-    ),
-    "an init container": (
-        pod_with(init_containers=[ContainerSpec(name="a")]),
-        UNIMPLEMENTED,
-        ["spec.default_spec.init_containers"],
-    ),
-    "an init container in an override": (
-        override(PodSpec(init_containers=[ContainerSpec(name="a")])),
-        UNIMPLEMENTED,
-        ["spec.instance_spec[1].init_containers"],
-    ),
     "a constraint": (pod_with(constraint=Constraint()), UNIMPLEMENTED, ["default_spec.constraint"]),
     "a persistent volume": (pod_with(volume=PersistentVolumeSpec()), UNIMPLEMENTED, ["default_spec.volume "]),
     "a volume": (pod_with(volumes=[VolumeSpec(name="v")]), UNIMPLEMENTED, ["default_spec.volumes"]),
@@ -174,11 +159,6 @@ REFUSED = {
         container_with(container=ContainerInfo(type=ContainerInfoType.MESOS, volumes=[MesosVolume("/x")])),
         UNIMPLEMENTED,
         ["containers[0].container.volumes"],
-    ),
-    "an enabled liveness check": (
-        container_with(liveness_check=HealthCheckSpec(enabled=True)),
-        UNIMPLEMENTED,
-        ["containers[0].liveness_check", "health checks"],
     ),
     "a templated port": (
         container_with(ports=[PortSpec(name="p", type=PortSpecPortType.DYNAMIC_TEMPLATE_VAR)]),
@@ -224,6 +204,11 @@ REFUSED = {
         spec_with(instance_count=1001),
         INVALID,
         ["1001", "requested", "1000", "supported"],
+    ),
+    "an override beyond the count": (
+        spec_with(instance_spec={5: PodSpec(), 7: PodSpec()}, instance_count=5),
+        INVALID,
+        ["spec.instance_spec has the key 5", "spec.instance_count, which is 5"],
     ),
     "no spec for an instance": (
         together(spec_with(default_spec=None, instance_count=2)),
@@ -323,9 +308,6 @@ TAKEN = {
     "a port without a variable for a custom executor": together(
         container_with(ports=[PortSpec(name="dyn")]),
         pod_with(mesos_spec=MesosSpec(executor_spec=PodSpecExecutorSpec(type=CUSTOM, data=b"x"))),
-    ),
-    "overrides beyond the count": spec_with(
-        instance_spec={5: PodSpec(controller=True, constraint=Constraint())}
     ),
     "every instance with its own spec": spec_with(
         default_spec=None,

@@ -92,6 +92,31 @@ def test_the_override_s_container_is_laid_over_the_default_s():
     )
 
 
+def names_and_images(pod):
+    return [(container.name, container.image) for container in pod.containers]
+
+
+def test_containers_of_the_same_names_are_laid_over_each_other_and_the_others_stay():
+    default = PodSpec(containers=[ContainerSpec(name=name, image=f"{name}1") for name in "abc"])
+    override = PodSpec(containers=[ContainerSpec(name="c", image="c2"), ContainerSpec(name="a")])
+    assert names_and_images(effective(default, override)) == [("a", "a1"), ("b", "b1"), ("c", "c2")]
+    assert names_and_images(effective(default, PodSpec())) == [("a", "a1"), ("b", "b1"), ("c", "c1")]
+    assert names_and_images(default) == [("a", "a1"), ("b", "b1"), ("c", "c1")]
+
+
+@pytest.mark.parametrize("names", ["ad", "d", "aa", [""], ["a", ""]])
+def test_any_other_list_of_containers_replaces_the_default_s(names):
+    default = PodSpec(containers=[ContainerSpec(name=name, image=f"{name}1") for name in "abc"])
+    override = PodSpec(containers=[ContainerSpec(name=name) for name in names])
+    assert names_and_images(effective(default, override)) == [(name, "") for name in names]
+
+
+def test_init_containers_are_laid_over_each_other_like_containers():
+    default = PodSpec(init_containers=[ContainerSpec(name=name, image=f"{name}1") for name in "ab"])
+    override = PodSpec(init_containers=[ContainerSpec(name="b", image="b2")])
+    assert [each.image for each in effective(default, override).init_containers] == ["a1", "b2"]
+
+
 def test_what_is_run_is_replaced_together_with_its_variables():
     default = PodSpec(
         containers=[ContainerSpec(entrypoint=CommandSpec("a"), environment=[Variable("A", "1")], image="i")]

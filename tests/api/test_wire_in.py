@@ -54,7 +54,7 @@ def test_what_is_decided_on_is_taken_and_the_rest_rides_along(job_message):
     assert (spec.priority, spec.revocable, spec.wire) == (4, False, encode(message))
     (template,) = spec.templates
     assert template.demand == Resources(cpu=500, memory=32_000, disk=10_000)
-    assert (template.container, template.kill_grace_s) == ("main", 30)
+    assert (template.containers[0].name, template.kill_grace_s) == ("main", 30)
     assert (template.preemptible, template.controller, template.health_checked) == (True, False, False)
 
 
@@ -116,19 +116,21 @@ COMMANDS = {
 @pytest.mark.parametrize(("container", "mesos", "expected"), COMMANDS.values(), ids=COMMANDS)
 def test_commands_of_either_form(job_message, container, mesos, expected):
     pod = PodSpec(containers=[ContainerSpec(**container)], mesos_spec=mesos)
-    assert read(job_message(default_spec=pod)).templates[0].command == expected
+    assert read(job_message(default_spec=pod)).templates[0].containers[0].command == expected
 
 
 def test_variables_and_images_of_either_form(job_message):
     old = CommandInfo(environment=Environment([EnvironmentVariable("A", "1")]))
-    assert template_of(job_message, command=old).environment == (("A", "1"),)
-    assert template_of(job_message, environment=[Variable("A", "1")]).environment == (("A", "1"),)
+    assert template_of(job_message, command=old).containers[0].environment == (("A", "1"),)
+    assert template_of(job_message, environment=[Variable("A", "1")]).containers[0].environment == (
+        ("A", "1"),
+    )
     docker = ContainerInfo(docker=ContainerInfoDockerInfo(image="d"))
     mesos = ContainerInfo(mesos=ContainerInfoMesosInfo(Image(docker=ImageDocker("m"))))
-    assert template_of(job_message, container=docker).image == "d"
-    assert template_of(job_message, container=mesos).image == "m"
-    assert template_of(job_message, container=mesos, image="i").image == "i"
-    assert template_of(job_message, container=ContainerInfo()).image == ""
+    assert template_of(job_message, container=docker).containers[0].image == "d"
+    assert template_of(job_message, container=mesos).containers[0].image == "m"
+    assert template_of(job_message, container=mesos, image="i").containers[0].image == "i"
+    assert template_of(job_message, container=ContainerInfo()).containers[0].image == ""
 
 
 def test_ports_and_grace(job_message):
@@ -148,7 +150,6 @@ def test_instances_share_a_template_where_nothing_that_is_decided_on_differs(job
         3: PodSpec(labels=[Label("k", "w"), Label("k", "v")]),
         4: PodSpec(restart_policy=RestartPolicy(3)),
         5: large,
-        99: PodSpec(controller=True),
     }
     spec = read(job_message(count=6, instance_spec=overrides))
     assert len(spec.templates) == 4
@@ -167,12 +168,12 @@ def test_file_descriptors_are_asked_for(job_message):
 def test_without_a_default_the_first_instance_s_template_comes_first(job_message):
     pods = {i: PodSpec(containers=[ContainerSpec(name=f"c{i % 2}")]) for i in range(4)}
     spec = read(job_message(count=4, default_spec=None, instance_spec=pods))
-    assert [spec.template(i).container for i in range(4)] == ["c0", "c1", "c0", "c1"]
+    assert [spec.template(i).containers[0].name for i in range(4)] == ["c0", "c1", "c0", "c1"]
     assert spec.template_of == {1: 1, 3: 1}
 
 
 def test_a_job_without_pods_has_no_template(job_message):
-    spec = read(job_message(count=0, instance_spec={0: PodSpec()}))
+    spec = read(job_message(count=0))
     assert (spec.instance_count, spec.templates, spec.template_of) == (0, (), {})
 
 

@@ -52,7 +52,7 @@ def test_a_spec_comes_back_as_it_was_sent_besides_its_revision(job_message, pod_
         description="said",
         labels=[Label("k", "v")],
         sla=SlaSpec(priority=1, preemptible=True, maximum_unavailable_instances=2),
-        instance_spec={1: PodSpec(labels=[Label("i", "1")]), 7: PodSpec(controller=True)},
+        instance_spec={1: PodSpec(labels=[Label("i", "1")])},
     )
     spec = read_job_spec(message, encode(message), Limits())
     told = job_spec(spec, 4, 1000.0)

@@ -5,10 +5,9 @@ from tests.builders import JOB, Bench, a_job, a_template
 
 from derny.core import commands, events
 from derny.core.audit import fingerprint
-from derny.core.commands import ContainerReport, PodReport
+from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport
 from derny.core.effects import Kill
 from derny.core.history import entries
-from derny.core.reports import REASON_HEALTH
 from derny.model.ids import PodId
 from derny.model.specs import CheckKind, Container, HealthCheck, PodTemplate
 from derny.model.states import HealthState as H

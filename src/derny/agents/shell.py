@@ -21,6 +21,8 @@ RUNS_MAX_S: Final = 1e9
 """Longer than thirty years is for ever, so that every end is a sensible number."""
 UNKNOWN: Final = "\0"
 """Stands in a word for what only a real shell could find out, such as `$(date)`."""
+ANYTHING: Final = "*"
+"""Under this name stands the program that is run in the place of those that nobody knows."""
 
 _VARIABLE: Final = r"""
     \$\{(?P<name>\w+)(?::?-(?P<default>[^}]*))?\} | \$(?P<bare>\w+|[?])
@@ -42,11 +44,17 @@ class _Ended(Exception):
     """This shell is over: its `now_s` says when, and infinity that it never ends."""
 
 
-class Account:
-    """What all shells of a container share: what they wrote, and the effort that is left."""
+FileChange = tuple[float, str, bool]
+"""When it happened, in seconds of the container's life; the path; whether it is there from then on."""
 
-    def __init__(self) -> None:
+
+class Account:
+    """What all shells of a container share: what they wrote, the files they changed, the effort that is
+    left."""
+
+    def __init__(self, files: Iterable[FileChange] = ()) -> None:
         self.output = ""
+        self.files = list(files)
         self.effort_left = EFFORT_MAX
 
 
@@ -70,8 +78,8 @@ class Shell:
             body.run(self)
 
     def call(self, words: list[str]) -> None:
-        """Run one program or builtin to its end; one that nobody knows never ends."""
-        program = self.programs.get(words[0].rpartition("/")[2])
+        """Run one program or builtin to its end; one that nobody knows never ends, unless it is said to."""
+        program = self.programs.get(words[0].rpartition("/")[2]) or self.programs.get(ANYTHING)
         if program is None or self.calls >= CALLS_MAX:
             self.hang()
         self.calls += 1
@@ -102,6 +110,11 @@ class Shell:
     def hang(self) -> NoReturn:
         self.now_s = math.inf
         raise _Ended
+
+    def doubt(self) -> None:
+        """What comes next depends on what only a real shell could find out: as with an unknown program."""
+        if ANYTHING not in self.programs:
+            self.hang()
 
     def spend(self, effort: int) -> None:
         self.account.effort_left -= effort

@@ -178,11 +178,12 @@ class SimulatedAgents:
         self._ended.add(report)
 
     def _say(self, name: HostName, report: PodReport) -> None:
-        """A status update of the agent: only the latest of a pod is kept while it can't be heard."""
+        """A status update of the agent: only the latest of a pod is kept while it can't be heard, with the
+        latest result of its health check."""
         host = self._hosts[name]
         if host.silent:
-            host.held.pop(report.pod, None)
-            host.held[report.pod] = report
+            before = host.held.pop(report.pod, None)
+            host.held[report.pod] = _with_health_of(before, report)
         else:
             self._reports.append(report)
 
@@ -239,11 +240,13 @@ class SimulatedAgents:
                 self._set_down(name, name in down, at)
         kills = {kill.pod: kill for kill in order.kills}
         answers: list[tuple[float, HostName, PodReport]] = []
+        living: list[Task] = []
         for launch in order.launches:
             host = self._hosts.get(launch.host)
             task = host.tasks.get(launch.pod) if host is not None else None
             if task is not None:
                 answers.append((at, task.host, task.report()))
+                living.append(task)
             elif (ended := self._ended.report_of(launch.pod)) is not None:
                 # What a silent agent holds back is said when it is heard again, or overtaken by its loss.
                 if host is None or launch.pod not in host.held:
@@ -251,9 +254,14 @@ class SimulatedAgents:
             elif (task := self._accept(launch)) is not None:
                 since, report = self._catch_up(task, launch.at, kills.get(launch.pod), at)
                 answers.append((since, task.host, report))
+                living.append(task)
         answers.sort(key=lambda answer: answer[0])
         for _, name, report in answers:
             self._say(name, _reconciled(report))
+        # A reconciliation tells nothing of health, and of what went on unheard nothing else would.
+        for task in living:
+            if not task.has_ended() and (health := task.health()) is not None:
+                self._say(task.host, health)
         for kill in order.kills:
             self._kill(kill)
 
@@ -356,6 +364,14 @@ def _ports_free(launch: Launch, host: _Host) -> bool:
     )
 
 
+def _with_health_of(before: PodReport | None, report: PodReport) -> PodReport:
+    if before is None or before.healthy is None or report.healthy is not None:
+        return report
+    if report.state is not TaskState.RUNNING:
+        return report
+    return msgspec.structs.replace(report, reason=before.reason, healthy=before.healthy)
+
+
 def _reconciled(report: PodReport) -> PodReport:
     return PodReport(
         report.pod,
@@ -365,4 +381,5 @@ def _reconciled(report: PodReport) -> PodReport:
         report.exit_code,
         report.signal,
         report.host,
+        containers=report.containers,
     )

@@ -6,11 +6,13 @@ both are given the new form is read, and nothing that a client sent is ever over
 what a spec means, `wire_out` has the form filled in that the client left out. (Behaviour, jobs §9.1, §9.7.)
 """
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import betterproto2
 
+from derny.model.specs import Labels
 from derny.proto.mesos.v1 import (
     CommandInfo,
     CommandInfoUri,
@@ -32,6 +34,7 @@ from derny.proto.mesos.v1 import (
 )
 from derny.proto.mesos.v1 import Environment as MesosEnvironment
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
+from derny.proto.peloton.api.v1alpha.peloton import Label
 from derny.proto.peloton.api.v1alpha.pod import CommandSpec, ContainerSpec, Environment, PodSpec
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import (
     PodSpec as MesosSpec,
@@ -54,15 +57,29 @@ def effective(default: PodSpec | None, override: PodSpec | None) -> PodSpec | No
     """The spec of an instance: `override` laid over `default`; the one there is; None when there is neither.
 
     Field by field: a message, list or map of the override replaces the default's as a whole; empty text and 0
-    keep the default's; booleans are always the override's. Where each has one container, the override's is
-    laid over the default's in the same way.
+    keep the default's; booleans are always the override's. Containers that the override has under names of
+    the default's are laid over those in the same way, and the default's others stay; where each has one
+    container, names are not asked for. Any other list of containers replaces the default's.
     """
     if default is None or override is None:
         return override if default is None else default
     pod = _overlaid(default, override)
-    if len(default.containers) == len(override.containers) == 1:
-        pod.containers = [_overlaid_container(default.containers[0], override.containers[0])]
+    pod.containers = _overlaid_containers(default.containers, override.containers)
+    pod.init_containers = _overlaid_containers(default.init_containers, override.init_containers)
     return pod
+
+
+def _overlaid_containers(base: list[ContainerSpec], over: list[ContainerSpec]) -> list[ContainerSpec]:
+    if len(base) == len(over) == 1:
+        return [_overlaid_container(base[0], over[0])]
+    given = {container.name: container for container in over}
+    if len(given) < len(over) or not given.keys() <= {container.name for container in base}:
+        # Names that the default has not, or one of them twice, which will be refused.
+        return over
+    return [
+        _overlaid_container(container, given[container.name]) if container.name in given else container
+        for container in base
+    ]
 
 
 def _overlaid(base: _M, over: _M) -> _M:
@@ -113,6 +130,11 @@ def environment_of(container: ContainerSpec) -> list[tuple[str, str]]:
     ]
 
 
+def labels_of(messages: Iterable[Label]) -> Labels:
+    """Keys and values, sorted: their order means nothing."""
+    return tuple(sorted((label.key, label.value) for label in messages))
+
+
 def image_of(container: ContainerSpec) -> str:
     """The name of the container's image; empty when it has none of its own."""
     if container.image or container.container is None:
@@ -152,7 +174,7 @@ def fill_forms(job: JobSpec) -> None:
 def fill_form(pod: PodSpec, inherited: MesosSpec | None = None) -> None:
     """Fill in the form that was left out. `inherited`: the `mesos_spec` that holds where `pod` has none."""
     mesos = pod.mesos_spec if pod.mesos_spec is not None else inherited
-    for container in pod.containers:
+    for container in (*pod.containers, *pod.init_containers):
         shell = runs_in_shell(container, mesos)
         if mesos is None and _is_deprecated(container):
             pod.mesos_spec = mesos = _mesos_spec(container, shell)

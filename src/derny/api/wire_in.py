@@ -6,26 +6,25 @@ awaits. What depends on the state (pools, versions, what exists) is refused by t
 by the services of this room. (Behaviour, jobs §2.1, §9.3, §9.4; scheduler §1.1.)
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
 import msgspec
 
-from derny.api import pod_spec
+from derny.api import pod_in, pod_spec
 from derny.api.codec import encode, field_bytes, wire_bytes
+from derny.api.container_in import NAME_MAX, check_amount
+from derny.api.pod_in import later
 from derny.core.commands import UpdatePool
-from derny.model.errors import Exhausted, Invalid, Unimplemented
+from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import JobId, PoolId, is_uuid
 from derny.model.periods import Limits
-from derny.model.resources import KINDS, Resources, whole_units
-from derny.model.specs import Command, JobSpec, Labels, PodTemplate, PoolResource, PoolSpec, PortRequest
+from derny.model.resources import KINDS, whole_units
+from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec as JobMessage
-from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import CreateJobRequest
-from derny.proto.peloton.api.v1alpha.peloton import Label
-from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec, PortSpecPortType
+from derny.proto.peloton.api.v1alpha.pod import PodSpec
 from derny.proto.peloton.api.v1alpha.respool import (
     CreateResourcePoolRequest,
     ReservationType,
@@ -35,14 +34,8 @@ from derny.proto.peloton.api.v1alpha.respool import (
     UpdateResourcePoolRequest,
 )
 
-AMOUNT_MAX = 1e9
-"""Of one resource of one pod: a million cores or a petabyte, so that sums over any cluster stay exact."""
 POOL_AMOUNT_MAX = 1e12
 """Of one resource of one pool."""
-NAME_MAX = 255
-"""Characters of the name of a job or a pool, which every listing repeats."""
-KILL_GRACE_S = 30
-PORT_MAX = 65535
 
 _SPEC_FIELD = 2
 """Number of the field `spec` in CreateJobRequest, CreateResourcePoolRequest and UpdateResourcePoolRequest."""
@@ -91,11 +84,11 @@ def created_job(request: CreateJobRequest, limits: Limits) -> JobSpec:
         raise Invalid("spec is unset; expected the job's configuration")
     spec = job_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
     if request.secrets:
-        raise _later("secrets", "secrets")
+        raise later("secrets", "secrets")
     if request.create_spec is not None and encode(request.create_spec):
-        raise _later("create_spec", "creation in batches")
+        raise later("create_spec", "creation in batches")
     if request.opaque_data is not None and request.opaque_data.data:
-        raise _later("opaque_data", "opaque data")
+        raise later("opaque_data", "opaque data")
     return spec
 
 
@@ -111,8 +104,8 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
     numbers: dict[PodTemplate, int] = {}
     template_of: dict[int, int] = {}
     for instance, where, pod in _distinct_pods(message):
-        _check_pod(f"instance {instance}: {where}", instance, pod, sla)
-        template = _template(pod, revocable, preemptible)
+        pod_in.check(f"instance {instance}: {where}", instance, pod, sla)
+        template = pod_in.template(pod, revocable, preemptible)
         if number := numbers.setdefault(template, len(numbers)):
             template_of[instance] = number
     return JobSpec(
@@ -125,27 +118,32 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
         sla.priority if sla is not None else 0,
         revocable,
         sla.maximum_unavailable_instances if sla is not None else 0,
-        _labels(message.labels),
+        pod_spec.labels_of(message.labels),
     )
 
 
 def _check_job(message: JobMessage, limits: Limits) -> None:
     default = message.default_spec
     if default is not None:
-        _check_served("spec.default_spec", default)
+        pod_in.check_served("spec.default_spec", default)
     for instance in sorted(message.instance_spec):
         if instance < message.instance_count:
-            _check_served(f"spec.instance_spec[{instance}]", message.instance_spec[instance])
+            pod_in.check_served(f"spec.instance_spec[{instance}]", message.instance_spec[instance])
     if message.sla is not None and message.sla.revocable and not message.sla.preemptible:
         raise Invalid("spec.sla.revocable is true and preemptible false; revocable pods must be preemptible")
     if default is not None:
-        for container in default.containers:
-            _check_ports("spec.default_spec", default, container)
+        pod_in.check_ports("spec.default_spec", default)
     if message.instance_count > limits.pods_per_job_max:
         raise Invalid(
             f"spec.instance_count: {message.instance_count} pods requested, at most {limits.pods_per_job_max}"
             " supported in one job (limit pods_per_job_max)"
         )
+    for instance in sorted(message.instance_spec):
+        if instance >= message.instance_count:
+            raise Invalid(
+                f"spec.instance_spec has the key {instance}; expected instances below spec.instance_count,"
+                f" which is {message.instance_count}"
+            )
 
 
 def _distinct_pods(message: JobMessage) -> Iterator[tuple[int, str, PodSpec]]:
@@ -168,164 +166,6 @@ def _distinct_pods(message: JobMessage) -> Iterator[tuple[int, str, PodSpec]]:
             pod = pod_spec.effective(default, overrides[instance])
             assert pod is not None, "an override is a spec"
             yield instance, f"spec.instance_spec[{instance}]", pod
-
-
-def _check_pod(where: str, instance: int, pod: PodSpec, sla: SlaSpec | None) -> None:
-    """Refuse what no pod may be; `where` begins the sentence. (Behaviour, jobs §9.4, from 5 on.)"""
-    if pod.revocable and sla is None:
-        raise Invalid(
-            f"{where}.revocable is true and spec.sla unset; revocable pods must be preemptible, so expected"
-            " spec.sla with revocable and preemptible"
-        )
-    for container in pod.containers:
-        _check_ports(where, pod, container)
-    if not pod.containers:
-        raise Invalid(f"{where}.containers is empty; missing command, expected one container")
-    if pod.controller and instance != 0:
-        raise Invalid(f"{where}.controller is true; only instance 0 may be a controller")
-    if pod.preemption_policy is not None and pod.preemption_policy.kill_on_preempt:
-        raise Invalid(
-            f"{where}.preemption_policy.kill_on_preempt is true; it must be false for a service job"
-        )
-    for container in pod.containers:
-        _check_executor(where, pod, container)
-        _check_resource(f"{where}.containers[0].resource", container)
-
-
-def _check_executor(where: str, pod: PodSpec, container: ContainerSpec) -> None:
-    executor = pod_spec.executor_of(pod, container)
-    if executor is None:
-        return
-    custom, data = executor
-    if not custom:
-        raise Invalid(
-            f"{where} has an executor of an unsupported type; expected EXECUTOR_TYPE_CUSTOM or none"
-        )
-    if not data:
-        raise Invalid(
-            f"{where} has a custom executor without data; expected the data that it is started with"
-        )
-
-
-def _check_resource(where: str, container: ContainerSpec) -> None:
-    if container.resource is None:
-        return
-    for name in ("cpu_limit", "mem_limit_mb", "disk_limit_mb", "gpu_limit"):
-        _check_amount(f"{where}.{name}", getattr(container.resource, name), AMOUNT_MAX)
-
-
-def _check_amount(where: str, amount: float, most: float) -> None:
-    # Written so that NaN, which compares with nothing, is refused too.
-    if not 0 <= amount <= most:
-        raise Invalid(f"{where} is {amount:g}; expected 0 to {most:.0f}")
-
-
-def _check_ports(where: str, pod: PodSpec, container: ContainerSpec) -> None:
-    executor = pod_spec.executor_of(pod, container)
-    custom = executor is not None and executor[0]
-    for number, port in enumerate(container.ports):
-        _check_port(f"{where}.containers[0].ports[{number}]", port, custom)
-    names = Counter(port.name for port in container.ports)
-    numbers = Counter(port.value for port in container.ports if port.value)
-    for what, counted in (("name", names), ("value", numbers)):
-        repeated = [value for value, times in counted.items() if times > 1]
-        if repeated:
-            raise Invalid(
-                f"{where}.containers[0].ports has the {what} {repeated[0]!r} more than once;"
-                " expected each once"
-            )
-
-
-def _check_port(where: str, port: PortSpec, custom_executor: bool) -> None:
-    if not port.name:
-        raise Invalid(f"{where}.name is empty; expected the name of the port")
-    if port.value > PORT_MAX:
-        raise Invalid(f"{where}.value is {port.value}; expected 0 for a dynamic port, or 1 to {PORT_MAX}")
-    if not port.value and not port.env_name and not custom_executor:
-        raise Invalid(
-            f"{where}.env_name is empty; the dynamic port {port.name!r} needs an environment variable"
-        )
-
-
-_LATER_IN_PODS: tuple[tuple[str, Callable[[PodSpec], object], str], ...] = (
-    ("init_containers", lambda pod: pod.init_containers, "init containers"),
-    ("containers", lambda pod: len(pod.containers) > 1, "more than one container"),
-    ("constraint", lambda pod: pod.constraint, "constraints"),
-    ("volume", lambda pod: pod.volume, "persistent volumes"),
-    ("volumes", lambda pod: pod.volumes, "volumes"),
-    ("host_ports", lambda pod: pod.host_ports, "host ports"),
-)
-_LATER_IN_CONTAINERS: tuple[tuple[str, Callable[[ContainerSpec], object], str], ...] = (
-    ("volume_mounts", lambda container: container.volume_mounts, "volumes"),
-    ("container.volumes", lambda container: container.container and container.container.volumes, "volumes"),
-    (
-        "liveness_check",
-        lambda container: container.liveness_check and container.liveness_check.enabled,
-        "health checks",
-    ),
-    (
-        "ports",
-        lambda container: any(
-            port.template_name or port.type == PortSpecPortType.DYNAMIC_TEMPLATE_VAR
-            for port in container.ports
-        ),
-        "ports as template variables",
-    ),
-)
-
-
-def _check_served(where: str, pod: PodSpec) -> None:
-    """Refuse what this release would have to drop."""
-    for field, asked, what in _LATER_IN_PODS:
-        # A message that is set asks for something even when it is empty.
-        if asked(pod) not in (None, False, []):
-            raise _later(f"{where}.{field}", what)
-    for container in pod.containers:
-        for field, wanted, what in _LATER_IN_CONTAINERS:
-            if wanted(container):
-                raise _later(f"{where}.containers[0].{field}", what)
-
-
-def _later(where: str, what: str) -> Unimplemented:
-    return Unimplemented(f"{where} asks for {what}, which this release does not support yet")
-
-
-def _template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
-    container = pod.containers[0]
-    value, arguments = pod_spec.command_of(container)
-    return PodTemplate(
-        _demand(container, revocable),
-        Command(value, tuple(arguments), pod_spec.runs_in_shell(container, pod.mesos_spec)),
-        container.name,
-        pod_spec.image_of(container),
-        tuple(PortRequest(port.name, port.value, port.env_name) for port in container.ports),
-        pod.kill_grace_period_seconds or KILL_GRACE_S,
-        preemptible,
-        pod.controller,
-        environment=tuple(pod_spec.environment_of(container)),
-        labels=_labels(pod.labels),
-        fds=container.resource.fd_limit if container.resource is not None else 0,
-        revocable=revocable,
-    )
-
-
-def _labels(messages: Iterable[Label]) -> Labels:
-    return tuple(sorted((label.key, label.value) for label in messages))
-
-
-def _demand(container: ContainerSpec, revocable: bool) -> Resources:
-    """A revocable pod takes its cpu from slack; the other kinds are ordinary (behaviour, scheduler §6.8)."""
-    if container.resource is None:
-        return Resources()
-    limit = container.resource
-    cpu = whole_units(limit.cpu_limit)
-    return Resources(
-        0 if revocable else cpu,
-        whole_units(limit.mem_limit_mb),
-        whole_units(limit.disk_limit_mb),
-        whole_units(limit.gpu_limit),
-        cpu if revocable else 0,
-    )
 
 
 def _check_name(name: str) -> None:
@@ -392,7 +232,7 @@ def _pool_resource(resource: ResourceSpec) -> PoolResource:
         )
     where = f"spec.resources[{resource.kind}]"
     for name in ("reservation", "limit", "share"):
-        _check_amount(f"{where}.{name}", getattr(resource, name), POOL_AMOUNT_MAX)
+        check_amount(f"{where}.{name}", getattr(resource, name), POOL_AMOUNT_MAX)
     if resource.type not in tuple(ReservationType):
         raise Invalid(f"{where}.type {int(resource.type)} is unknown; expected a ReservationType")
     return PoolResource(

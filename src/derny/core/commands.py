@@ -153,6 +153,10 @@ class ChangeHostPool(msgspec.Struct, frozen=True, gc=False):
     destination: HostPoolName
 
 
+REASON_HEALTH = "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
+"""Mesos' reason of a report that a health check is the cause of."""
+
+
 class ContainerReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What an agent says of one container; STAGING: it has not been started yet.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from derny.core import containers, hosts
-from derny.core.commands import ContainerReport, PodReport, ReportPods
+from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport, ReportPods
 from derny.core.events import Event, OrphansFound, PodsReported
 from derny.core.pods import charge
 from derny.core.state import State
@@ -27,8 +27,6 @@ from derny.model.states import (
     TerminationReason,
 )
 
-REASON_HEALTH = "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
-"""Mesos' reason of a report that a health check is the cause of."""
 REASON_INVALID = "REASON_TASK_INVALID"
 
 _EXITED = re.compile(r"Command exited with status ([0-9]{1,9})\b")

@@ -96,6 +96,8 @@ class HealthCheck(msgspec.Struct, frozen=True, gc=False, array_like=True):
     timeout_s: int = 20
     successes: int = 1
     """So many in a row, and a container that was not well is."""
+    unshared: bool = False
+    """The command does not see the container's variables."""
 
 
 class Container(msgspec.Struct, frozen=True, gc=False, array_like=True):
