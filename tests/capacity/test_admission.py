@@ -7,15 +7,22 @@ from hypothesis import strategies as st
 
 from builders import JOB, POOL, Bench, a_job, a_pool, a_template, amounts, job_id, pool_id
 from derny.capacity.admission import Reason, Rule, admissible, reasons, sentence
+from derny.capacity.cycle import Cycle
 from derny.core import commands, events
 from derny.core.audit import audit
 from derny.model.ids import ROOT_POOL, JobId
+from derny.model.periods import Periods
 from derny.model.records import Pool, Queue
 from derny.model.resources import KINDS
 from derny.model.specs import PodTemplate, PoolResource
 from derny.model.states import PodState, TaskState
 
 S, T = PodState, TaskState
+
+
+def entitled(bench: Bench) -> None:
+    """Let the entitlements follow from what waits."""
+    bench.machine.state.cycle.run(bench.machine.state.tree, bench.at, Periods().entitlement_s)
 
 
 def queued(bench: Bench, *specs: tuple[int, float, int]) -> None:
@@ -25,6 +32,7 @@ def queued(bench: Bench, *specs: tuple[int, float, int]) -> None:
         bench.do(commands.CreateJob(job_id(number), spec))
         event = events.PodsCreated(job_id(number), 0, count)
         bench.machine.replay(bench.at, [event])
+    entitled(bench)
 
 
 def admitted(bench: Bench, budget: int = 100) -> list[tuple[JobId, list[int]]]:
@@ -139,6 +147,8 @@ def with_resources(bench: Bench, controller: float | None = None, **resources: t
     kinds = tuple(PoolResource(kind, *given.get(kind, (10**9, 10**9))) for kind in KINDS)
     pool.spec = msgspec.structs.replace(pool.spec, resources=kinds, controller_percent=controller)
     bench.machine.state.tree.version += 1
+    bench.machine.state.tree.changes += 1
+    bench.machine.state.cycle = Cycle()
 
 
 PLAIN = a_template(preemptible=True)
@@ -177,6 +187,7 @@ def test_without_preemption_hard_pods_stand_in_one_queue_first_in_first_out() ->
     for number, template in enumerate((SLACK, FIXED, PLAIN), 1):
         bench.do(commands.CreateJob(job_id(number), a_job(10, template=template)))
         bench.machine.replay(bench.at, [events.PodsCreated(job_id(number), 0, 10)])
+    entitled(bench)
     assert admitted(bench) == [(job_id(2), list(range(10)))]
     assert {queue: len(line) for queue, line in pool_of(bench).queues.items()} == {
         Queue.REVOCABLE: 10,
@@ -266,15 +277,88 @@ def test_the_reasons_are_every_rule_in_the_way_with_its_numbers() -> None:
     bench.create(a_job(1, template=a_template(cpu=5, memory=600, preemptible=True)))
     tree, pool = bench.machine.state.tree, pool_of(bench)
     assert reasons(tree, pool, bench.pod()) == [
+        Reason(POOL, Rule.ENTITLEMENT, "cpu", 5_000, 2_000, 2_000),
+        Reason(POOL, Rule.ENTITLEMENT, "memory", 600_000, 500_000, 500_000),
         Reason(POOL, Rule.LIMIT, "cpu", 5_000, 2_000, 2_000),
         Reason(POOL, Rule.LIMIT, "memory", 600_000, 500_000, 500_000),
         Reason(ROOT_POOL, Rule.LIMIT, "cpu", 5_000, 4_000, 4_000),
     ]
     assert sentence(tree, pool, bench.pod()) == (
-        "/pool has 2 of 2 cpu left, 5 needed (limit); /pool has 500 of 500 memory left, 600 needed (limit);"
+        "/pool has 2 of 2 cpu left, 5 needed (entitlement);"
+        " /pool has 500 of 500 memory left, 600 needed (entitlement);"
+        " /pool has 2 of 2 cpu left, 5 needed (limit); /pool has 500 of 500 memory left, 600 needed (limit);"
         " / has 4 of 4 cpu left, 5 needed (limit)"
     )
     assert bench.job(JOB).pods[0].state is S.PENDING
+
+
+def test_a_pool_borrows_what_others_do_not_want_and_no_more() -> None:
+    """Two pools that reserve half each and may have all; one asks for all, then the other comes."""
+    bench = Bench(hosts=1, cpu=12)
+    with_resources(bench, cpu=(6, 12))
+    capacity = bench.machine.state.tree.capacity
+    other = a_pool(capacity, name="other")
+    resources = (PoolResource("cpu", 6_000, 12_000), *other.resources[1:])
+    bench.machine.replay(
+        bench.at, [events.PoolCreated(pool_id(1), msgspec.structs.replace(other, resources=resources))]
+    )
+    bench.create(a_job(20, template=a_template(preemptible=True)), job_id(1))
+    assert bench.states(job_id(1)).count(S.LAUNCHED) == 12
+    bench.create(a_job(20, pool=pool_id(1)), job_id(2))
+    assert bench.states(job_id(2)).count(S.LAUNCHED) == 0, "the cluster is full"
+    tree = bench.machine.state.tree
+    found = reasons(tree, tree.pools[pool_id(1)], bench.pod(0, job_id(2)))
+    assert found == [Reason(ROOT_POOL, Rule.LIMIT, "cpu", 1_000, 0, 12_000)], "it is entitled to six"
+    assert tree.pools[POOL].non_slack_entitlement.cpu == 6_000
+
+
+def test_nine_revocable_pods_and_two_hard_ones_of_higher_priority() -> None:
+    """Behaviour, scheduler §3.5: ten of eleven go on in one look, the slack of eight."""
+    bench = Bench(hosts=1, cpu=100, memory=1000, disk=100, gpu=2, revocable_cpu=80)
+    pool = pool_of(bench)
+    specs = [
+        (9, 0, a_template(10, 10, 2, revocable=True)),
+        (1, 1, a_template(1, 100, 10)),
+        (1, 2, a_template(1, 100, 10)),
+    ]
+    for number, (count, priority, template) in enumerate(specs, 1):
+        bench.do(commands.CreateJob(job_id(number), a_job(count, priority=priority, template=template)))
+        bench.machine.replay(bench.at, [events.PodsCreated(job_id(number), 0, count)])
+    pool.non_slack_entitlement = amounts(100, 800, 80, 2)
+    pool.slack_entitlement = amounts(0, 200, 20, 0, 80)
+    assert [(job, len(pods)) for job, pods in admitted(bench)] == [
+        (job_id(3), 1),
+        (job_id(2), 1),
+        (job_id(1), 8),
+    ]
+    assert pool.slack == amounts(0, 80, 16, 0, 80)
+    assert pool.allocation == amounts(2, 280, 36, 0, 80)
+    assert [(queue, len(line)) for queue, line in pool.queues.items()] == [(Queue.REVOCABLE, 1)]
+
+
+def test_slack_of_ordinary_kinds_is_limited_too() -> None:
+    """Behaviour, scheduler §3.5: memory for five of ten."""
+    bench = Bench(hosts=1, cpu=100, memory=1000, disk=100, revocable_cpu=260)
+    pool = pool_of(bench)
+    held = a_template(100, 100, 10, revocable=True)
+    bench.do(commands.CreateJob(JOB, a_job(10, template=a_template(10, 20, 1, revocable=True))))
+    bench.machine.replay(bench.at, [events.PodsCreated(JOB, 0, 10)])
+    bench.machine.state.tree.charge(POOL, held, 1)
+    pool.slack_entitlement = amounts(0, 200, 20, 0, 160)
+    assert [len(pods) for _job, pods in admitted(bench)] == [5]
+    assert admitted(bench) == []
+    assert {reason.kind for reason in reasons(bench.machine.state.tree, pool, bench.pod(5))} == {"memory"}
+
+
+def test_revocable_pods_may_have_a_fifth_of_the_reservation_unless_the_pool_says_otherwise() -> None:
+    """Behaviour, scheduler §3.5 and §11.1: of four pods of 100, two in 20 % of 1000, three in 30 %."""
+    for percent, fit in ((None, 2), (30, 3)):
+        bench = Bench(hosts=1, cpu=100, memory=1000, disk=1000, gpu=10, revocable_cpu=100)
+        pool_of(bench).spec = msgspec.structs.replace(pool_of(bench).spec, slack_percent=percent)
+        bench.create(a_job(4, template=a_template(1, 100, 10, revocable=True)))
+        assert bench.states().count(S.LAUNCHED) == fit
+        left = {reason.rule for reason in reasons(bench.machine.state.tree, pool_of(bench), bench.pod(fit))}
+        assert left == {Rule.SLACK_ENTITLEMENT}
 
 
 def test_those_behind_say_whom_they_wait_behind_and_what_else_is_in_their_way() -> None:
@@ -310,6 +394,7 @@ def test_no_head_is_ever_overtaken_in_its_own_queue_and_no_bound_is_broken(
     for number, (template, priority, count) in enumerate(wanted, 1):
         bench.do(commands.CreateJob(job_id(number), a_job(count, template=template, priority=priority)))
         bench.machine.replay(bench.at, [events.PodsCreated(job_id(number), 0, count)])
+    entitled(bench)
     tree, pool = bench.machine.state.tree, pool_of(bench)
     while (batch := admissible(tree, pool, budget)) is not None:
         job, pods = batch

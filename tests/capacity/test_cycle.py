@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from builders import a_pool, a_template, amounts, pool_id
-from derny.capacity.cycle import REST_PER_POOL_S, Cycle
+from derny.capacity.cycle import FEW_POOLS, REST_PER_POOL_S, Cycle
 from derny.capacity.tree import PoolTree
 from derny.model.ids import ROOT_POOL
 from derny.model.records import Pod
@@ -71,10 +71,19 @@ def test_whoever_waits_for_more_than_it_may_hold_is_looked_at_at_once(tree: Pool
     tree.enqueue(A, 0, pods[0])
     assert cycle.next_due(tree, PERIOD) == 160.0, "five are enough for four"
     tree.enqueue(A, 0, pods[1])
-    assert cycle.next_due(tree, PERIOD) == 100.0 + 3 * REST_PER_POOL_S
+    assert cycle.next_due(tree, PERIOD) == 100.0
     cycle.run(tree, 100.1, PERIOD)
     assert cpu(tree) == [9, 1]
     assert cycle.next_due(tree, PERIOD) is None
+
+
+def test_many_pools_are_given_a_rest(tree: PoolTree) -> None:
+    cycle = Cycle()
+    for number in range(10, 10 + FEW_POOLS):
+        tree.add(pool_id(number), a_pool(NOTHING, name=f"p{number}"), 0.0)
+    cycle.run(tree, 100.0, PERIOD)
+    tree.enqueue(A, 0, a_pod(40))
+    assert cycle.next_due(tree, PERIOD) == 100.0 + 3 * REST_PER_POOL_S
 
 
 def test_slack_that_is_lacking_counts_too(tree: PoolTree) -> None:

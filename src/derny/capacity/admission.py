@@ -27,6 +27,8 @@ Line = OrderedDict[Pod, None]
 class Rule(StrEnum):
     """What an admission must not break; its name in a sentence."""
 
+    ENTITLEMENT = "entitlement"
+    SLACK_ENTITLEMENT = "slack entitlement"
     CONTROLLER_LIMIT = "controller limit"
     RESERVATION = "reservation, the most for pods that can't be preempted"
     LIMIT = "limit"
@@ -35,6 +37,8 @@ class Rule(StrEnum):
 _HARD: Final = frozenset({Queue.NON_PREEMPTIBLE, Queue.CONTROLLER, Queue.PENDING})
 _SLACK: Final = frozenset({Queue.REVOCABLE})
 _USERS: Final[dict[Rule, frozenset[Queue]]] = {
+    Rule.ENTITLEMENT: _HARD,
+    Rule.SLACK_ENTITLEMENT: _SLACK,
     Rule.CONTROLLER_LIMIT: frozenset({Queue.CONTROLLER}),
     Rule.RESERVATION: frozenset({Queue.NON_PREEMPTIBLE, Queue.CONTROLLER}),
     Rule.LIMIT: frozenset(Queue),
@@ -57,13 +61,42 @@ class Reason(NamedTuple):
     behind: Pod | None = None
 
 
-class _Bound(NamedTuple):
+class Bound(NamedTuple):
     """At most so much of each kind may be used at a pool, and so much is."""
 
     rule: Rule
     pool: Pool
     most: Resources
     used: Resources
+
+    @property
+    def left(self) -> Resources:
+        """Less than nothing where more is used than may be."""
+        return self.most.minus(self.used)
+
+    def lacks(self, demand: Resources) -> bool:
+        """Whether there is not so much left; kinds that are not asked for don't matter."""
+        return any(need > left for need, left in zip(demand, self.left, strict=True) if need)
+
+
+class Front(NamedTuple):
+    """Those of a queue with its highest priority, the first first."""
+
+    priority: int
+    queue: Queue
+    line: Line
+
+    @property
+    def head(self) -> Pod:
+        """The first of all in the queue."""
+        return next(iter(self.line))
+
+
+class Survey(NamedTuple):
+    """The first line whose head fits, if there is one, and who holds up which of the queues before it."""
+
+    line: Line | None
+    held: dict[Queue, Pod]
 
 
 def admissible(tree: PoolTree, pool: Pool, budget: int) -> Batch | None:
@@ -72,12 +105,17 @@ def admissible(tree: PoolTree, pool: Pool, budget: int) -> Batch | None:
 
     Looks at no more than `budget` pods. The caller applies the admission before it asks again.
     """
-    line, _held = _survey(tree, pool)
+    line = survey(tree, pool).line
     if line is None:
         return None
-    _, alike = next(groupby(islice(line, budget), key=attrgetter("job", "template")))
-    gangs = list(alike)
+    gangs = alike(line, budget)
     return gangs[0].job, gangs[: _room(tree, pool, gangs[0].template)]
+
+
+def alike(line: Line, most: int) -> list[Pod]:
+    """Those at the head of a line that are of one job and one template, `most` at most."""
+    _, found = next(groupby(islice(line, most), key=attrgetter("job", "template")))
+    return list(found)
 
 
 def reasons(tree: PoolTree, pool: Pool, pod: Pod) -> list[Reason]:
@@ -87,9 +125,9 @@ def reasons(tree: PoolTree, pool: Pool, pod: Pod) -> list[Reason]:
     Empty when it goes on with the next look.
     """
     queue = tree.queue_of(pod.template)
-    head = _head(pool, queue)
+    head = next(iter(pool.queues[queue].front()[1]))
     if head is pod:
-        head = _survey(tree, pool)[1].get(queue, pod)
+        head = survey(tree, pool).held.get(queue, pod)
     first = [] if head is pod else [Reason(pool.id, None, behind=head)]
     return first + list(_shortfalls(tree, pool, pod.template))
 
@@ -107,33 +145,24 @@ def sentence(tree: PoolTree, pool: Pool, pod: Pod) -> str:
     return "; ".join(dict.fromkeys(parts)) or "waits for the next look"
 
 
-def _survey(tree: PoolTree, pool: Pool) -> tuple[Line | None, dict[Queue, Pod]]:
-    """The first line whose head fits, if there is one, and who holds up which queue."""
+def survey(tree: PoolTree, pool: Pool) -> Survey:
+    """Look at the heads of all queues in the order in which they are served."""
     held: dict[Queue, Pod] = {}
-    for queue, line in _fronts(pool):
-        head = next(iter(line))
-        if queue in held:
+    for front in fronts(pool):
+        if front.queue in held:
             continue
-        if _room(tree, pool, head.template):
-            return line, held
-        held[queue] = head
-        for other in _shared(tree, pool, head.template):
-            held.setdefault(other, head)
-    return None, held
+        if _room(tree, pool, front.head.template):
+            return Survey(front.line, held)
+        held[front.queue] = front.head
+        for other in _shared(tree, pool, front.head.template):
+            held.setdefault(other, front.head)
+    return Survey(None, held)
 
 
-def _fronts(pool: Pool) -> list[tuple[Queue, Line]]:
-    """The line in front of each queue, in the order in which they are served."""
-    fronts = []
-    for queue, waiting in pool.queues.items():
-        priority, line = waiting.front()
-        fronts.append((-priority, next(iter(line)).changed_at, queue, line))
-    fronts.sort(key=lambda front: front[:3])
-    return [(queue, line) for _priority, _since, queue, line in fronts]
-
-
-def _head(pool: Pool, queue: Queue) -> Pod:
-    return next(iter(pool.queues[queue].front()[1]))
+def fronts(pool: Pool) -> list[Front]:
+    """The front of each queue, in the order in which they are served."""
+    found = [Front(waiting.front()[0], queue, waiting.front()[1]) for queue, waiting in pool.queues.items()]
+    return sorted(found, key=lambda front: (-front.priority, front.head.changed_at, front.queue))
 
 
 def _shared(tree: PoolTree, pool: Pool, template: PodTemplate) -> list[Queue]:
@@ -151,15 +180,15 @@ def _shared(tree: PoolTree, pool: Pool, template: PodTemplate) -> list[Queue]:
 def _room(tree: PoolTree, pool: Pool, template: PodTemplate) -> int:
     """How many pods of this template fit."""
     room = UNLIMITED
-    for bound in _bounds(tree, pool, template):
-        for most, used, need in zip(bound.most, bound.used, template.demand, strict=True):
+    for bound in bounds(tree, pool, template):
+        for left, need in zip(bound.left, template.demand, strict=True):
             if need:
-                room = min(room, (most - used) // need)
+                room = min(room, left // need)
     return max(room, 0)
 
 
 def _shortfalls(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Reason]:
-    for bound in _bounds(tree, pool, template):
+    for bound in bounds(tree, pool, template):
         for kind, most, used, need in zip(
             Resources._fields, bound.most, bound.used, template.demand, strict=True
         ):
@@ -167,15 +196,21 @@ def _shortfalls(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[R
                 yield Reason(bound.pool.id, bound.rule, kind, need, max(most - used, 0), most)
 
 
-def _bounds(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[_Bound]:
-    """All that an admission of such a pod must respect."""
-    if template.controller and not template.revocable and pool.spec.controller_percent is not None:
-        most = tree.reservation(pool, pool.spec.controller_percent)
-        yield _Bound(Rule.CONTROLLER_LIMIT, pool, most, pool.controller)
-    if tree.preemption and not template.preemptible and not template.revocable:
-        yield _Bound(Rule.RESERVATION, pool, tree.reservation(pool), pool.non_preemptible)
+def bounds(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Bound]:
+    """All that an admission of such a pod must respect: the pool's own rules first, then the limits up to
+    the root. Peloton looks at no limits here, so that a pool may go beyond the cluster."""
+    if template.revocable:
+        yield Bound(Rule.SLACK_ENTITLEMENT, pool, pool.slack_entitlement, pool.slack)
+    else:
+        hard = pool.allocation.minus(pool.slack)
+        yield Bound(Rule.ENTITLEMENT, pool, pool.non_slack_entitlement, hard)
+        if template.controller and pool.spec.controller_percent is not None:
+            most = tree.reservation(pool, pool.spec.controller_percent)
+            yield Bound(Rule.CONTROLLER_LIMIT, pool, most, pool.controller)
+        if tree.preemption and not template.preemptible:
+            yield Bound(Rule.RESERVATION, pool, tree.reservation(pool), pool.non_preemptible)
     for found in tree.up(pool):
-        yield _Bound(Rule.LIMIT, found, tree.limit(found), found.allocation)
+        yield Bound(Rule.LIMIT, found, tree.limit(found), found.allocation)
 
 
 def _in_words(tree: PoolTree, reason: Reason) -> str:
