@@ -15,14 +15,14 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from builders import a_job, a_pool, amounts
 from derny.app import DEFAULT_POOL, DEFAULT_POOL_ID, serving
 from derny.config import Settings
-from derny.core.commands import CreateJob, UpdatePool
+from derny.core.commands import CloseGates, CreateJob, UpdatePool
 from derny.core.queries import all_hosts, all_pools, job_info
 from derny.core.state import State
 from derny.journal.errors import JournalError, JournalLocked
 from derny.journal.store import DATABASE, Journal
 from derny.model.errors import Invalid, Unavailable
 from derny.model.ids import JobId
-from derny.model.states import HostState, JobState
+from derny.model.states import Gate, HostState, JobState
 from derny.runtime.clock import ManualClock
 from derny.topology import DEFAULT_LATENCIES, fleet_of_shape
 
@@ -177,6 +177,16 @@ async def test_a_default_pool_that_a_client_has_configured_stays_so(tmp_path: Pa
     async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
         _root, pool = await daemon.loop.read(all_pools)
         assert (pool.spec, pool.version) == (mine, 2)
+
+
+@pytest.mark.asyncio
+async def test_a_daemon_whose_gates_are_closed_starts_and_changes_nothing(tmp_path: Path) -> None:
+    async with serving(settings(hosts=3, data_dir=tmp_path)) as daemon:
+        await daemon.loop.submit(CloseGates(list(Gate)))
+    async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
+        _root, pool = await daemon.loop.read(all_pools)
+        assert {resource.kind: resource.limit for resource in pool.resources}["cpu"] == 3 * 8_000
+        assert daemon.loop.state.closed == set(Gate)
 
 
 @pytest.mark.asyncio

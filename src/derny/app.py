@@ -36,6 +36,7 @@ from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.periods import Limits
 from derny.model.resources import KINDS
 from derny.model.specs import PoolResource, PoolSpec
+from derny.model.states import Gate
 from derny.runtime.clock import Clock, RealClock
 from derny.runtime.loop import Loop
 
@@ -180,7 +181,10 @@ async def _forget_missing_hosts(loop: Loop, settings: Settings) -> None:
 
 async def _fit_default_pool(loop: Loop, settings: Settings) -> None:
     """A pool with the whole capacity, so that a job needs nothing but a spec; not where there are pools
-    already. One that no client has configured follows the fleet, whatever it has become since."""
+    already. One that no client has configured follows the fleet, whatever it has become since; not while
+    an operator lets nothing be changed."""
+    if Gate.WRITE in loop.state.closed:
+        return
     hosts = settings.fleet.hosts()
     amounts = {kind: sum(host.capacity.of_kind(kind) for host in hosts) for kind in KINDS}
     resources = tuple(PoolResource(kind, amount, amount) for kind, amount in amounts.items())

@@ -20,10 +20,12 @@ from derny.proto.peloton.api.v1alpha.job.stateless import CreateSpec, JobSpec, J
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import (
     CreateJobRequest,
     DeleteJobRequest,
+    GetJobCacheRequest,
     GetJobIdFromJobNameRequest,
     GetJobRequest,
     ListJobsRequest,
     ListPodsRequest,
+    RefreshJobRequest,
     StartJobRequest,
     StopJobRequest,
 )
@@ -639,3 +641,31 @@ async def test_an_instance_keeps_what_nobody_knows_of_its_own_spec(counter, job_
     for instance, kept in ((0, newer), (1, newer + newest)):
         pod = await counter.pods.get_pod(GetPodRequest(PodName(f"{JOB}-{instance}")))
         assert bytes(pod.current.spec._unknown_fields) == kept
+
+
+async def test_the_cache_of_a_job_is_its_configuration_and_its_status(counter, job_message):
+    await counter.create(job_message(2))
+    info = (await counter.jobs.get_job(GetJobRequest(JobId(JOB)))).job_info
+    cached = await counter.jobs.get_job_cache(GetJobCacheRequest(JobId(JOB)))
+    assert (cached.spec, cached.status) == (info.spec, info.status)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000])
+async def test_lost_launches_are_repeated_by_a_refresh_of_the_job(counter, job_message, count):
+    counter.agents.silent = True
+    await counter.create(job_message(count, default_spec=PodSpec(containers=[ContainerSpec()])))
+    counter.agents.silent = False
+    await counter.jobs.refresh_job(RefreshJobRequest(JobId(JOB)))
+    await counter.after(1)
+    status = (await counter.jobs.get_job(GetJobRequest(JobId(JOB)))).job_info.status
+    assert status.pod_stats["POD_STATE_RUNNING"] == count
+
+
+@pytest.mark.parametrize(
+    "method, kind", [("refresh_job", RefreshJobRequest), ("get_job_cache", GetJobCacheRequest)]
+)
+async def test_no_such_job_has_a_cache_or_can_be_refreshed(counter, method, kind):
+    for job, status in ((JobId(JOB), Status.NOT_FOUND), (None, Status.INVALID_ARGUMENT)):
+        with pytest.raises(GRPCError) as refused:
+            await getattr(counter.jobs, method)(kind(job))
+        assert refused.value.status is status

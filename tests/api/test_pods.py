@@ -21,8 +21,13 @@ from derny.proto.peloton.api.v1alpha.pod import (
 )
 from derny.proto.peloton.api.v1alpha.pod import TerminationStatusReason as Reason
 from derny.proto.peloton.api.v1alpha.pod.svc import (
+    BrowsePodSandboxRequest,
+    DeletePodEventsRequest,
+    GetPodCacheRequest,
     GetPodEventsRequest,
     GetPodRequest,
+    RefreshPodRequest,
+    RefreshPodResponse,
     RestartPodRequest,
     StartPodRequest,
     StopPodRequest,
@@ -287,3 +292,102 @@ async def test_what_is_no_pod_name_starts_nothing(counter, name):
         with pytest.raises(GRPCError, match="is not a pod name") as refused:
             await call(request)
         assert refused.value.status is Status.INVALID_ARGUMENT
+
+
+# Looking deeper, and tidying up.
+
+
+async def test_the_sandbox_of_a_run_is_told(counter, job_message):
+    await counter.create(job_message())
+    host = (await get(counter)).current.status.host
+    latest = await counter.pods.browse_pod_sandbox(BrowsePodSandboxRequest(POD))
+    assert latest.hostname == f"10.0.0.{host.removeprefix('host-')}"
+    assert [path.rpartition("/")[2] for path in latest.paths] == ["stdout", "stderr"]
+    assert all(f"/{JOB}-0-1/" in path for path in latest.paths)
+    assert await counter.pods.browse_pod_sandbox(BrowsePodSandboxRequest(POD, PodId(f"{JOB}-0-1"))) == latest
+
+
+@pytest.mark.parametrize(
+    "message, status",
+    [
+        (BrowsePodSandboxRequest(POD), Status.ABORTED),
+        (BrowsePodSandboxRequest(POD, PodId(f"{JOB}-0-1")), Status.ABORTED),
+        (BrowsePodSandboxRequest(POD, PodId(f"{JOB}-0-2")), Status.NOT_FOUND),
+        (BrowsePodSandboxRequest(PodName(f"{JOB}-1")), Status.NOT_FOUND),
+        (BrowsePodSandboxRequest(PodName(f"{OTHER}-0")), Status.NOT_FOUND),
+        (BrowsePodSandboxRequest(POD, PodId(f"{OTHER}-0-1")), Status.INVALID_ARGUMENT),
+        (BrowsePodSandboxRequest(PodName("nonsense")), Status.INVALID_ARGUMENT),
+        (BrowsePodSandboxRequest(), Status.INVALID_ARGUMENT),
+    ],
+)
+async def test_a_sandbox_that_is_not_there(counter, job_message, message, status):
+    counter.agents.silent = True
+    await counter.create(job_message())
+    with pytest.raises(GRPCError) as refused:
+        await counter.pods.browse_pod_sandbox(message)
+    assert refused.value.status is status
+
+
+async def test_the_cache_of_a_pod_is_its_status_and_its_labels(counter, job_message, pod_message):
+    pod = pod_message()
+    pod.labels = [Label("k", "v"), Label("a", "b")]
+    await counter.create(job_message(default_spec=pod))
+    cached = await counter.pods.get_pod_cache(GetPodCacheRequest(POD))
+    assert cached.status == (await get(counter)).current.status
+    assert cached.labels == [Label("a", "b"), Label("k", "v")]
+
+
+async def test_a_lost_launch_is_repeated_by_a_refresh(counter, job_message):
+    counter.agents.silent = True
+    await counter.create(job_message())
+    counter.agents.silent = False
+    assert (await get(counter)).current.status.state is PodState.LAUNCHED
+    assert await counter.pods.refresh_pod(RefreshPodRequest(POD)) == RefreshPodResponse()
+    await counter.rest()
+    assert (await get(counter)).current.status.state is PodState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "method, kind", [("refresh_pod", RefreshPodRequest), ("get_pod_cache", GetPodCacheRequest)]
+)
+async def test_no_such_pod_has_a_cache_or_can_be_refreshed(counter, job_message, method, kind):
+    await counter.create(job_message())
+    for name, status in (
+        (f"{JOB}-1", Status.NOT_FOUND),
+        (f"{OTHER}-0", Status.NOT_FOUND),
+        (JOB, Status.INVALID_ARGUMENT),
+    ):
+        with pytest.raises(GRPCError) as refused:
+            await getattr(counter.pods, method)(kind(PodName(name)))
+        assert refused.value.status is status
+
+
+async def test_events_of_one_run_are_deleted_and_the_pod_goes_on(counter, job_message):
+    await counter.create(job_message())
+    await counter.report(f"{JOB}-0-1", TaskState.FAILED, exit_code=1)
+    await counter.after(40)
+    await counter.pods.delete_pod_events(DeletePodEventsRequest(POD, PodId(f"{JOB}-0-1")))
+    events = GetPodEventsRequest(POD, PodId(f"{JOB}-0-1"))
+    assert (await counter.pods.get_pod_events(events)).events == []
+    assert (await get(counter)).previous == []
+    assert (await counter.pods.get_pod_events(GetPodEventsRequest(POD))).events != []
+    await counter.pods.delete_pod_events(DeletePodEventsRequest(POD, PodId(f"{JOB}-0-2")))
+    assert (await counter.pods.get_pod_events(GetPodEventsRequest(POD))).events == []
+    assert (await get(counter)).current.status.state is PodState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "message, status",
+    [
+        (DeletePodEventsRequest(POD), Status.INVALID_ARGUMENT),
+        (DeletePodEventsRequest(POD, PodId(f"{JOB}-0-2")), Status.NOT_FOUND),
+        (DeletePodEventsRequest(PodName(f"{JOB}-1"), PodId(f"{JOB}-1-1")), Status.NOT_FOUND),
+        (DeletePodEventsRequest(POD, PodId(f"{JOB}-1-1")), Status.INVALID_ARGUMENT),
+        (DeletePodEventsRequest(POD, PodId("nonsense")), Status.INVALID_ARGUMENT),
+    ],
+)
+async def test_events_that_can_not_be_deleted(counter, job_message, message, status):
+    await counter.create(job_message())
+    with pytest.raises(GRPCError) as refused:
+        await counter.pods.delete_pod_events(message)
+    assert refused.value.status is status

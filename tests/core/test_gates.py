@@ -1,12 +1,14 @@
 """Gates: what is closed lets nothing through, and what was held back happens when it opens."""
 
+from typing import get_args
+
 import pytest
 
 from builders import JOB, Bench, a_job, a_template, job_id
 from derny.core import commands, events
 from derny.core.audit import audit, fingerprint
-from derny.core.effects import Kill, Launch
-from derny.core.gates import NAMES, check_is_open
+from derny.core.effects import Kill, Launch, Reconcile
+from derny.core.gates import HEARD, NAMES, check_is_open
 from derny.model.errors import Unavailable
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.states import Gate, JobState, PodState, TaskState
@@ -209,3 +211,38 @@ def test_timers_that_came_due_behind_a_closed_engine_are_kept() -> None:
     assert bench.states() == [S.FAILED]
     reopen(bench, Gate.GOAL_STATE_ENGINE)
     assert bench.states() == [S.LAUNCHED]
+
+
+def test_every_command_is_heard_or_a_wish() -> None:
+    """Who adds a command says here whether a client may wish for it while writing is closed."""
+    wishes = {
+        *("CreatePool", "UpdatePool", "DeletePool"),
+        *("CreateJob", "StartJob", "StopJob", "DeleteJob"),
+        *("StartPod", "StopPod", "RestartPod", "RefreshPods", "DeletePodEvents"),
+        *("StartMaintenance", "CompleteMaintenance"),
+        *("CreateHostPool", "DeleteHostPool", "ChangeHostPool"),
+    }
+    assert {kind.__name__ for kind in get_args(commands.Command)} == wishes | {
+        kind.__name__ for kind in HEARD
+    }
+
+
+def test_a_round_of_comparing_asks_nothing_through_closed_gates() -> None:
+    bench = Bench()
+    bench.create(a_job(3))
+    bench.report(TaskState.RUNNING, 1, 2)
+    bench.do(commands.StopPod(JOB, 2))
+    bench.settle()
+    assert bench.states() == [S.LAUNCHED, S.RUNNING, S.KILLING]
+    for closed, launches, kills in (
+        ([], [0, 1, 2], [2]),
+        ([Gate.LAUNCH], [1, 2], [2]),
+        ([Gate.KILL], [0, 1], []),
+    ):
+        bench.do(commands.OpenGates(list(Gate)))
+        close(bench, *closed)
+        bench.do(commands.ReconnectAgents())
+        bench.advance()
+        (order,) = [effect for effect in bench.effects if isinstance(effect, Reconcile)][-1:]
+        assert [launch.pod for launch in order.launches] == [f"{JOB}-{n}-1" for n in launches]
+        assert [kill.pod for kill in order.kills] == [f"{JOB}-{n}-1" for n in kills]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import a_template
-from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extended
+from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extended, without_run
 from derny.model.ids import JobId
 from derny.model.records import Pod
 from derny.model.states import HealthState, PodState
@@ -71,3 +71,14 @@ def test_a_text_is_kept_once_and_more_than_65535_are_not_kept() -> None:
     assert len(texts.all) == 65_535
     assert texts.number("one too many") == 0
     assert texts.all[texts.number("same")] == "same"
+
+
+def test_a_history_without_a_run_has_all_others() -> None:
+    pod, texts = a_pod(), Texts()
+    for run in (1, 1, 2, 3, 2):
+        pod.run = run
+        pod.history = extended(pod, float(run), -1, texts)
+    pod.history = without_run(pod.history, 2)
+    assert [entry.run for entry in entries(pod, texts)] == [1, 1, 3]
+    assert without_run(pod.history, 2) == pod.history
+    assert without_run(b"", 1) == b""

@@ -218,6 +218,14 @@ class Cluster(RuleBasedStateMachine):
         pods = sorted(self.on_hosts())
         self.say(dict.fromkeys(data.draw(st.lists(st.sampled_from(pods), unique=True)), state))
 
+    @rule(job=jobs, first=st.integers(0, 3), end=st.integers(3, 9))
+    def refresh_pods(self, job: JobId, first: int, end: int) -> None:
+        self.try_to(commands.RefreshPods(job, first, end))
+
+    @rule(job=jobs, instance=st.integers(0, 3), run=st.integers(1, 3))
+    def delete_pod_events(self, job: JobId, instance: int, run: int) -> None:
+        self.try_to(commands.DeletePodEvents(job, instance, run))
+
     @rule(
         command=st.sampled_from([commands.CloseGates, commands.OpenGates, commands.OpenGates]),
         chosen=st.lists(st.sampled_from(Gate), max_size=3),

@@ -9,7 +9,7 @@ stateless_svc.proto; behaviour, jobs §2.)
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 from derny.api import records, wire_in, wire_out
 from derny.api.codec import wire_bytes
@@ -18,8 +18,8 @@ from derny.api.paging import instances_of
 from derny.api.queries import query_jobs, query_pods
 from derny.api.reply import made
 from derny.core import queries
-from derny.core.commands import Command, CreateJob, DeleteJob, StartJob, StopJob
-from derny.core.events import JobCreated, JobGoalSet
+from derny.core.commands import Command, CreateJob, DeleteJob, RefreshPods, StartJob, StopJob
+from derny.core.events import JobCreated, JobGoalSet, PodsRefreshed
 from derny.edge.off_loop import off_loop
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
@@ -28,6 +28,9 @@ from derny.proto.peloton.api.v1alpha.job.stateless import JobInfo, svc
 from derny.proto.peloton.api.v1alpha.peloton import EntityVersion
 from derny.proto.peloton.api.v1alpha.peloton import JobId as JobIdMessage
 from derny.runtime.loop import Loop
+
+PODS_PER_REFRESH: Final = 500
+"""As many as a turn looks at."""
 
 _FIRST_VERSION = entity_version(1, 1, 1)
 
@@ -47,7 +50,6 @@ _LATER = {
         ),
         "rolling updates and restarts",
     ),
-    **dict.fromkeys(("RefreshJob", "GetJobCache"), "the debugging methods"),
 }
 
 
@@ -107,6 +109,21 @@ class JobService(svc.JobServiceBase):
         found = await self._loop.read(partial(queries.job_ids_named, name=message.job_name))
         return svc.GetJobIdFromJobNameResponse([JobIdMessage(job) for job in found])
 
+    async def refresh_job(self, message: svc.RefreshJobRequest) -> svc.RefreshJobResponse:
+        job = wire_in.existing_job(message.job_id)
+        first, ended = 0, False
+        while not ended:
+            (event,) = await self._loop.submit(RefreshPods(job, first, first + PODS_PER_REFRESH))
+            assert isinstance(event, PodsRefreshed)
+            first += PODS_PER_REFRESH
+            ended = event.end < first
+        return svc.RefreshJobResponse()
+
+    async def get_job_cache(self, message: svc.GetJobCacheRequest) -> svc.GetJobCacheResponse:
+        job = wire_in.existing_job(message.job_id)
+        view = await self._loop.read(partial(queries.job_info, job=job))
+        return await made(len(view.spec.wire), _cached, view)
+
     async def query_jobs(self, message: svc.QueryJobsRequest) -> svc.QueryJobsResponse:
         return await query_jobs(self._loop, self._limits, message)
 
@@ -122,6 +139,11 @@ class JobService(svc.JobServiceBase):
         first, end = instances_of(message.range)
         async for encoded in records.pods_of_job(self._loop, job, first, end):
             yield cast(svc.ListPodsResponse, encoded)
+
+
+def _cached(view: queries.JobView) -> svc.GetJobCacheResponse:
+    info = wire_out.job_info(view)
+    return svc.GetJobCacheResponse(info.spec, info.status)
 
 
 def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:

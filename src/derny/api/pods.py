@@ -6,29 +6,24 @@ behaviour, jobs §3.4 and §3.5.)
 """
 
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from derny.api import wire_in, wire_out
+from derny.api import sandbox, wire_in, wire_out
 from derny.api.codec import decode, encode
-from derny.api.contract import Methods, without
 from derny.api.reply import made
-from derny.core import commands, queries
+from derny.core import commands, queries, sandboxes
 from derny.core.queries import PodEventView, PodView
 from derny.core.state import State
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import JobId, parse_pod_id, parse_pod_name
 from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
+from derny.proto.peloton.api.v1alpha.peloton import Label, PodId, PodName
 from derny.proto.peloton.api.v1alpha.pod import PodInfo, svc
 from derny.runtime.loop import Loop
 
 SPECS_BYTES: Final = 2 * 1024 * 1024
 """Of all specs in one answer; clients accept messages of 4 MiB unless they are told otherwise."""
-
-_LATER = {
-    "BrowsePodSandbox": "the simulated sandbox",
-    **dict.fromkeys(("RefreshPod", "GetPodCache", "DeletePodEvents"), "the debugging methods"),
-}
 
 
 class _Runs(NamedTuple):
@@ -59,9 +54,6 @@ class PodService(svc.PodServiceBase):
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
 
-    def __mapping__(self) -> Methods:
-        return without(super().__mapping__(), _LATER)
-
     async def start_pod(self, message: svc.StartPodRequest) -> svc.StartPodResponse:
         job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
         await self._loop.submit(commands.StartPod(job, instance))
@@ -85,11 +77,34 @@ class PodService(svc.PodServiceBase):
         return await made(size, _response, runs, instance, self._loop.clock.now(), not message.status_only)
 
     async def get_pod_events(self, message: svc.GetPodEventsRequest) -> svc.GetPodEventsResponse:
-        name = wire_in.text_of(message.pod_name)
-        job, instance = parse_pod_name(name)
-        run = _run_of(name, message.pod_id.value) if message.pod_id and message.pod_id.value else None
+        job, instance, run = _run_asked(message)
         events = await self._loop.read(partial(queries.pod_events, job=job, instance=instance, run=run))
         return svc.GetPodEventsResponse([wire_out.pod_event(event) for event in events])
+
+    async def browse_pod_sandbox(self, message: svc.BrowsePodSandboxRequest) -> svc.BrowsePodSandboxResponse:
+        job, instance, run = _run_asked(message)
+        return sandbox.response(
+            await self._loop.read(partial(sandboxes.sandbox, job=job, instance=instance, run=run))
+        )
+
+    async def refresh_pod(self, message: svc.RefreshPodRequest) -> svc.RefreshPodResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        await self._loop.read(partial(queries.pod_info, job=job, instance=instance))
+        await self._loop.submit(commands.RefreshPods(job, instance, instance + 1))
+        return svc.RefreshPodResponse()
+
+    async def get_pod_cache(self, message: svc.GetPodCacheRequest) -> svc.GetPodCacheResponse:
+        job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
+        view = await self._loop.read(partial(queries.pod_info, job=job, instance=instance))
+        labels = [Label(key, value) for key, value in view.template.labels]
+        return svc.GetPodCacheResponse(wire_out.pod_status(view, self._loop.clock.now()), labels)
+
+    async def delete_pod_events(self, message: svc.DeletePodEventsRequest) -> svc.DeletePodEventsResponse:
+        job, instance, run = _run_asked(message)
+        if run is None:
+            raise Invalid("pod_id is unset; expected the id of the run whose events are to be deleted")
+        await self._loop.submit(commands.DeletePodEvents(job, instance, run))
+        return svc.DeletePodEventsResponse()
 
 
 def _response(runs: _Runs, instance: int, now: float, with_specs: bool) -> svc.GetPodResponse:
@@ -102,11 +117,21 @@ def _response(runs: _Runs, instance: int, now: float, with_specs: bool) -> svc.G
     return response
 
 
-def _run_of(name: str, pod_id: str) -> int:
-    job, instance, run = parse_pod_id(pod_id)
-    if (job, instance) != parse_pod_name(name):
-        raise Invalid(f"pod_id {pod_id!r} is no run of the pod {name!r}; expected {name}-<run number>")
-    return run
+class _AboutRun(Protocol):
+    pod_name: PodName | None
+    pod_id: PodId | None
+
+
+def _run_asked(message: _AboutRun) -> tuple[JobId, int, int | None]:
+    """The pod that a request names, and the run of it, None where it names none; Invalid."""
+    name, run_id = wire_in.text_of(message.pod_name), wire_in.text_of(message.pod_id)
+    job, instance = parse_pod_name(name)
+    if not run_id:
+        return job, instance, None
+    job_of_run, instance_of_run, run = parse_pod_id(run_id)
+    if (job_of_run, instance_of_run) != (job, instance):
+        raise Invalid(f"pod_id {run_id!r} is no run of the pod {name!r}; expected {name}-<run number>")
+    return job, instance, run
 
 
 def _add_specs(response: svc.GetPodResponse, runs: _Runs, instance: int) -> None:

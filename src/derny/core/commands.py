@@ -195,6 +195,22 @@ class ReportPods(msgspec.Struct, frozen=True, gc=False):
     reports: list[PodReport]
 
 
+class RefreshPods(msgspec.Struct, frozen=True, gc=False):
+    """Look again at a job and at its pods with `first` <= instance < `end`."""
+
+    job: JobId
+    first: int
+    end: int
+
+
+class DeletePodEvents(msgspec.Struct, frozen=True, gc=False):
+    """Forget what happened in one run of a pod."""
+
+    job: JobId
+    instance: int
+    run: int
+
+
 class CloseGates(msgspec.Struct, frozen=True, gc=False):
     """Let nothing through these gates, besides those that are closed already."""
 
@@ -228,6 +244,8 @@ Command = (
     | DeleteHostPool
     | ChangeHostPool
     | ReportPods
+    | RefreshPods
+    | DeletePodEvents
     | CloseGates
     | OpenGates
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from derny.core import gates
 from derny.core.events import (
     Event,
     GatesSet,
@@ -18,12 +19,14 @@ from derny.core.events import (
     OrphansFound,
     PodsKillRequested,
     PodsPlaced,
+    PodsRefreshed,
 )
+from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
 from derny.model.records import Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import Gate, HostState
+from derny.model.states import Gate, HostState, PodState
 
 
 class Launch(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +131,19 @@ def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
     return [Kill(pod, host, 0.0, at) for pod, host in zip(event.pods, event.hosts, strict=True)]
 
 
+def _of_refreshed(state: State, event: PodsRefreshed, at: float) -> list[Effect]:
+    """Once more what was last asked; agents ignore repeats."""
+    effects: list[Effect] = []
+    for pod in state.jobs[event.job].pods[event.first : event.end]:
+        if not gates.lets_through(state, pod):
+            continue
+        if pod.state is PodState.LAUNCHED:
+            effects.append(launch_of(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
+        elif pod.state is PodState.KILLING:
+            effects.append(kill_of(pod, pod.changed_at))
+    return effects
+
+
 def _of_gates(state: State, event: GatesSet, at: float) -> list[Effect]:
     if Gate.KILL in event.closed:
         return []
@@ -139,6 +155,7 @@ _EFFECTS_OF: dict[type[Event], Callable[[State, Any, float], list[Effect]]] = {
     PodsKillRequested: _of_pods_to_kill,
     OrphansFound: _of_orphans,
     GatesSet: _of_gates,
+    PodsRefreshed: _of_refreshed,
     HostGoalsSet: _of_goals,
     HostStatesChanged: _of_states,
 }

@@ -246,6 +246,22 @@ class OrphansFound(_Event, frozen=True, gc=False, tag=True):
     hosts: list[HostName]
 
 
+class PodsRefreshed(_Event, frozen=True, gc=False, tag=True):
+    """The job and its instances `first` up to and without `end` are to be looked at again."""
+
+    job: JobId
+    first: int
+    end: int
+
+
+class PodEventsDeleted(_Event, frozen=True, gc=False, tag=True):
+    """What was written of this run is forgotten."""
+
+    job: JobId
+    instance: int
+    run: int
+
+
 class GatesSet(_Event, frozen=True, gc=False, tag=True):
     """These gates are closed from now on, and no others."""
 
@@ -286,4 +302,6 @@ Event = (
     | PodsKilled
     | OrphansFound
     | GatesSet
+    | PodsRefreshed
+    | PodEventsDeleted
 )

@@ -20,7 +20,8 @@ from derny.core.commands import (
 from derny.core.events import GatesSet
 from derny.core.state import State
 from derny.model.errors import Unavailable
-from derny.model.states import Gate
+from derny.model.records import Pod
+from derny.model.states import Gate, PodState
 
 NAMES: dict[Gate, str] = {
     Gate.GOAL_STATE_ENGINE: "GoalStateEngine",
@@ -31,7 +32,7 @@ NAMES: dict[Gate, str] = {
 }
 """As the contract spells them."""
 
-_ALWAYS_HEARD: tuple[type[Command], ...] = (
+HEARD: tuple[type[Command], ...] = (
     SeeHosts,
     LoseHosts,
     ReconnectAgents,
@@ -40,7 +41,11 @@ _ALWAYS_HEARD: tuple[type[Command], ...] = (
     CloseGates,
     OpenGates,
 )
-"""What agents say has happened already; and the key must not be locked in."""
+"""Commands that are no client's wish: what agents say has happened already, and the key must not be locked
+in."""
+
+
+_ASKED = {PodState.LAUNCHED: Gate.LAUNCH, PodState.KILLING: Gate.KILL}
 
 
 def check_is_open(state: State, gate: Gate) -> None:
@@ -54,8 +59,14 @@ def check_is_open(state: State, gate: Gate) -> None:
 
 def check_may_be_decided(state: State, command: Command) -> None:
     """Unavailable for a client's wish while the gate WRITE is closed."""
-    if state.closed and not isinstance(command, _ALWAYS_HEARD):
+    if state.closed and not isinstance(command, HEARD):
         check_is_open(state, Gate.WRITE)
+
+
+def lets_through(state: State, pod: Pod) -> bool:
+    """Whether agents may be asked again for what they were last asked of this pod."""
+    asked = _ASKED.get(pod.state)
+    return asked is None or asked not in state.closed
 
 
 def decide_close(state: State, command: CloseGates, at: float) -> list[GatesSet]:

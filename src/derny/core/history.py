@@ -113,6 +113,13 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
         )
 
 
+def without_run(history: bytes, run: int) -> bytes:
+    """A history without the entries of one run."""
+    size = _ENTRY.size
+    packed = (history[offset : offset + size] for offset in range(0, len(history), size))
+    return b"".join([entry for entry in packed if _ENTRY.unpack_from(entry)[6] != run])
+
+
 def launched_at(pod: Pod) -> float:
     """When the current run was launched; for one too long ago to be kept, when the pod last changed.
 

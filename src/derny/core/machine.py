@@ -29,6 +29,7 @@ from derny.core import (
     pools,
     reconciliation,
     reports,
+    upkeep,
 )
 from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of
@@ -81,6 +82,8 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsKilled: pods.apply_killed,
     events.OrphansFound: pods.apply_orphans_found,
     events.GatesSet: gates.apply_set,
+    events.PodsRefreshed: upkeep.apply_refreshed,
+    events.PodEventsDeleted: upkeep.apply_events_deleted,
 }
 
 EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
@@ -130,6 +133,8 @@ class Machine:
             commands.DeleteHostPool: host_pools.decide_delete,
             commands.ChangeHostPool: host_pools.decide_change,
             commands.ReportPods: reports.decide,
+            commands.RefreshPods: upkeep.decide_refresh,
+            commands.DeletePodEvents: upkeep.decide_delete_events,
             commands.CloseGates: gates.decide_close,
             commands.OpenGates: gates.decide_open,
         }

@@ -182,13 +182,14 @@ def changes(state: State, jobs: Collection[Job], pods: Collection[Pod]) -> Chang
 def pod_events(state: State, job: JobId, instance: int, run: int | None = None) -> list[PodEventView]:
     """What was written of a run of a pod, newest first; of the current run where none is given.
 
-    NotFound when there is no such pod, or nothing is kept of that run.
+    NotFound when there is no such pod, or it has not had this run. Of one long ago, or whose events were
+    deleted, there are none.
     """
     pod = state.pod(job, instance)
     wanted = pod.run if run is None else run
+    if not 1 <= wanted <= pod.run:
+        raise NotFound(f"pod {job}-{instance} has had no run {wanted}; its current run is {pod.run}")
     found = [_event_view(state, pod, entry) for entry in entries(pod, state.texts) if entry.run == wanted]
-    if not found:
-        raise NotFound(f"pod {job}-{instance} has no events of run {wanted}; its current run is {pod.run}")
     return found[::-1]
 
 

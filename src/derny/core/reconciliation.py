@@ -10,6 +10,7 @@ changes nothing of ours. Called by `core.machine`. (Behaviour, scheduler §7.5.)
 from collections import deque
 from typing import Final
 
+from derny.core import gates
 from derny.core.commands import NoteAgents, ReconnectAgents
 from derny.core.effects import Kill, Launch, Reconcile, kill_of, launch_of
 from derny.core.events import AgentsNoted, AgentsReconnected
@@ -66,7 +67,7 @@ def next_slice(state: State, at: float, budget: int, periods: Periods) -> Reconc
     while round_.jobs and budget > 0:
         job = state.jobs.get(round_.jobs[0])
         pods = job.pods[round_.instance : round_.instance + budget] if job is not None else []
-        _add(order.launches, order.kills, pods)
+        _add(order.launches, order.kills, [pod for pod in pods if gates.lets_through(state, pod)])
         budget -= max(len(pods), 1)
         round_.instance += len(pods)
         if job is None or round_.instance >= len(job.pods):

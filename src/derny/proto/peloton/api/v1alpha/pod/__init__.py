@@ -1491,8 +1491,8 @@ class QuerySpec(betterproto2.Message):
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Which page, in which order. Sorts by `creation_time`, `host`, `instance_id` (or `instanceId`), `message`, `name`,
-    `reason` or `state`; the instance number breaks ties.
+    Which page, in which order. Sorts by `creation_time` or `start_time` (when the run began to run; pods that have not
+    come last), `host`, `instance_id`, `message`, `name`, `reason` or `state`; the instance number breaks ties.
     """
 
     pod_states: "list[PodState]" = betterproto2.field(2, betterproto2.TYPE_ENUM, repeated=True)
@@ -1502,7 +1502,7 @@ class QuerySpec(betterproto2.Message):
 
     names: "list[_peloton__.PodName]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Any of these pods. None means all.
+    Any of these pods, also by the name of a container of theirs. None means all.
     """
 
     hosts: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)

@@ -92,7 +92,7 @@ class Pagination(betterproto2.Message):
 
     total: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
     """
-    How many results the query has on all pages together.
+    How many objects match, also beyond max_limit.
     """
 
 
@@ -122,7 +122,7 @@ class PaginationSpec(betterproto2.Message):
 
     max_limit: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
     """
-    The most results to consider at all, before offset and limit. 0 stands for 100 where it applies.
+    The most results that pages can reach, before offset and limit. 0 stands for 100 in QueryJobs, for all in QueryPods.
     """
 
 
@@ -137,7 +137,8 @@ class PropertyPath(betterproto2.Message):
 
     value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    A field of the listed object, e.g. `creation_time` or `state`. Each RPC says which ones it knows.
+    A field of the listed object, e.g. `creation_time` or `state`. Each RPC says which ones it knows. It may be written
+    in camel case and as a path, as in `runtime.creationTime`.
     """
 
 

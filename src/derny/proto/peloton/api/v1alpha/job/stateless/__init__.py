@@ -526,17 +526,20 @@ class QuerySpec(betterproto2.Message):
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Which page, in which order. Newest first if no order is given.
+    Which page, in which order. Sorts by `creation_time`, `start_time`, `completion_time`, `update_time`, `name`,
+    `owner`, `instance_count`, `respool_id`, `state` or `job_type`; of equals, and if no order is given, the newest
+    comes first.
     """
 
     labels: "list[__peloton__.Label]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    All of these labels.
+    All of these labels, each with its key and its value.
     """
 
     keywords: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
     """
-    All of these words, anywhere in the configuration.
+    All of these words, each somewhere in the owner, the name, a label or the description. Case does not matter; `*`
+    stands for any text.
     """
 
     job_states: "list[JobState]" = betterproto2.field(4, betterproto2.TYPE_ENUM, repeated=True)
@@ -548,7 +551,7 @@ class QuerySpec(betterproto2.Message):
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    In this resource pool.
+    In this resource pool, or below it.
     """
 
     owner: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
@@ -572,7 +575,7 @@ class QuerySpec(betterproto2.Message):
         9, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Ended in this span of time.
+    Came to its end (SUCCEEDED, FAILED or KILLED) in this span of time, and has not begun anew.
     """
 
 

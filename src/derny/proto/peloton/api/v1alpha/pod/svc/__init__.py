@@ -481,9 +481,10 @@ class PodServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "GetPodEventsResponse":
         """
-        What happened in one run of a pod, latest first.
+        What happened in one run of a pod, latest first. Empty for a run so long ago that nothing is kept of it, or whose
+        events were deleted.
 
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, also for a run that the pod has not had.
         """
 
         return await self._unary_unary(
@@ -527,7 +528,8 @@ class PodServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RefreshPodResponse":
         """
-        For debugging: has the scheduler look at the pod again.
+        For debugging: has the scheduler look at the pod again, and repeat what it last asked an agent if the pod has not
+        got there yet.
 
         Errors: NOT_FOUND.
         """
@@ -573,9 +575,10 @@ class PodServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeletePodEventsResponse":
         """
-        Forgets the events of one run, for pods that restart so often that their history grows without end.
+        Forgets the events of one run, for pods that restart so often that their history grows without end. It may be the
+        current one; what happens later is kept again. Doing it twice is no error.
 
-        Errors: INVALID_ARGUMENT without a run.
+        Errors: INVALID_ARGUMENT without a run, NOT_FOUND for a run that the pod has not had.
         """
 
         return await self._unary_unary(
@@ -637,9 +640,10 @@ class PodServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def get_pod_events(self, message: "GetPodEventsRequest") -> "GetPodEventsResponse":
         """
-        What happened in one run of a pod, latest first.
+        What happened in one run of a pod, latest first. Empty for a run so long ago that nothing is kept of it, or whose
+        events were deleted.
 
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, also for a run that the pod has not had.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -655,7 +659,8 @@ class PodServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def refresh_pod(self, message: "RefreshPodRequest") -> "RefreshPodResponse":
         """
-        For debugging: has the scheduler look at the pod again.
+        For debugging: has the scheduler look at the pod again, and repeat what it last asked an agent if the pod has not
+        got there yet.
 
         Errors: NOT_FOUND.
         """
@@ -673,9 +678,10 @@ class PodServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def delete_pod_events(self, message: "DeletePodEventsRequest") -> "DeletePodEventsResponse":
         """
-        Forgets the events of one run, for pods that restart so often that their history grows without end.
+        Forgets the events of one run, for pods that restart so often that their history grows without end. It may be the
+        current one; what happens later is kept again. Doing it twice is no error.
 
-        Errors: INVALID_ARGUMENT without a run.
+        Errors: INVALID_ARGUMENT without a run, NOT_FOUND for a run that the pod has not had.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)

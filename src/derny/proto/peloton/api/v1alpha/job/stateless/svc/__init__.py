@@ -824,7 +824,7 @@ class QueryPodsRequest(betterproto2.Message):
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Which page. `spec.pagination` goes before it.
+    Which page. Each field counts where `spec.pagination` leaves it out.
     """
 
     summary_only: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
@@ -1493,7 +1493,7 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         """
         The pods of a job by ascending instance, as a stream of batches.
 
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, INVALID_ARGUMENT for a range that runs backwards.
         """
 
         async for response in self._unary_stream(
@@ -1517,7 +1517,8 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         """
         The pods of a job that match, a page at a time.
 
-        Errors: NOT_FOUND for an unknown job, INVALID_ARGUMENT for an order by something unknown.
+        Errors: NOT_FOUND for an unknown job; INVALID_ARGUMENT for an order by something unknown, or a state that is none;
+        RESOURCE_EXHAUSTED for a page too large for one message.
         """
 
         return await self._unary_unary(
@@ -1540,8 +1541,9 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         """
         The jobs that match, a page at a time.
 
-        Errors: INVALID_ARGUMENT for an unknown resource pool, an order by something unknown, or a span of time that ends
-        before it begins.
+        Errors: INVALID_ARGUMENT for an unknown resource pool, an order by something unknown, a state that is none, or a
+        span of time without both bounds or with nothing between them; RESOURCE_EXHAUSTED for a page too large for one
+        message, or more than 100 labels, keywords or sort keys.
         """
 
         return await self._unary_unary(
@@ -1659,7 +1661,8 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RefreshJobResponse":
         """
-        For debugging: has the scheduler look at the job again.
+        For debugging: has the scheduler look at the job and all its pods again, and repeat what it last asked of agents
+        where pods have not got there yet.
 
         Errors: NOT_FOUND.
         """
@@ -1846,7 +1849,7 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
         """
         The pods of a job by ascending instance, as a stream of batches.
 
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, INVALID_ARGUMENT for a range that runs backwards.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1856,7 +1859,8 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
         """
         The pods of a job that match, a page at a time.
 
-        Errors: NOT_FOUND for an unknown job, INVALID_ARGUMENT for an order by something unknown.
+        Errors: NOT_FOUND for an unknown job; INVALID_ARGUMENT for an order by something unknown, or a state that is none;
+        RESOURCE_EXHAUSTED for a page too large for one message.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1865,8 +1869,9 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
         """
         The jobs that match, a page at a time.
 
-        Errors: INVALID_ARGUMENT for an unknown resource pool, an order by something unknown, or a span of time that ends
-        before it begins.
+        Errors: INVALID_ARGUMENT for an unknown resource pool, an order by something unknown, a state that is none, or a
+        span of time without both bounds or with nothing between them; RESOURCE_EXHAUSTED for a page too large for one
+        message, or more than 100 labels, keywords or sort keys.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1909,7 +1914,8 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def refresh_job(self, message: "RefreshJobRequest") -> "RefreshJobResponse":
         """
-        For debugging: has the scheduler look at the job again.
+        For debugging: has the scheduler look at the job and all its pods again, and repeat what it last asked of agents
+        where pods have not got there yet.
 
         Errors: NOT_FOUND.
         """
