@@ -3,18 +3,19 @@
 from collections import defaultdict
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given, settings
 
 from derny.agents import simulated
 from derny.agents.simulated import SimulatedAgents
 from derny.agents.task import Latencies
-from derny.core.commands import HostSeen, LoseHosts, PodReport, ReportPods, SeeHosts
+from derny.core.commands import REASON_HEALTH, HostSeen, LoseHosts, PodReport, ReportPods, SeeHosts
 from derny.core.effects import Effect, Kill, Launch, Reconcile
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, PodId
 from derny.model.resources import Resources
-from derny.model.specs import Command, PodTemplate, PortRequest
+from derny.model.specs import CheckKind, Command, Container, HealthCheck, PodTemplate, PortRequest
 from derny.model.states import TaskState
 
 BIRTH = 1_000.0
@@ -342,6 +343,51 @@ def test_what_a_silent_agent_holds_back_is_not_reconciled_behind_its_back() -> N
     assert agents.poll(BIRTH + 10, ALL) == []
     agents.start_agent(HostName("host0"), BIRTH + 11)
     assert states(reports(agents, BIRTH + 11)) == [TaskState.FINISHED]
+
+
+CHECKED = PodTemplate(
+    Resources(1000, 1000, 1000),
+    containers=(Container("c", Command("server"), check=HealthCheck(CheckKind.HTTP)),),
+    health_checked=True,
+)
+
+
+def checked_launch(pod: str) -> Launch:
+    return Launch(PodId(pod), HOST, CHECKED, (), BIRTH)
+
+
+def test_a_healthy_container_is_quiet_and_its_health_is_told_anew_when_agents_are_compared() -> None:
+    agents = the_agents()
+    agents.perform([checked_launch("p-0-1")], BIRTH)
+    assert [report.healthy for _, report in dated(agents, BIRTH + 20)] == [None, None, True]
+    assert agents.next_wake is None
+    agents.perform([Reconcile([checked_launch("p-0-1")], [])], BIRTH + 50)
+    stated, health = reports(agents, BIRTH + 50)
+    assert (stated.reason, stated.healthy) == ("REASON_RECONCILIATION", None)
+    assert (health.state, health.reason, health.healthy) == (TaskState.RUNNING, REASON_HEALTH, True)
+
+
+def test_what_a_health_check_found_while_nobody_listened_is_told() -> None:
+    reborn = the_agents(BIRTH + 50)
+    reborn.perform([Reconcile([checked_launch("p-0-1")], [])], BIRTH + 50)
+    assert [report.healthy for report in reports(reborn, BIRTH + 50)] == [None, True]
+    assert dated(reborn, BIRTH + 9999) == []
+    early = the_agents(BIRTH + 5)
+    early.perform([Reconcile([checked_launch("p-0-1")], [])], BIRTH + 5)
+    assert [report.healthy for report in reports(early, BIRTH + 5)] == [None]
+    assert [report.healthy for _, report in dated(early, BIRTH + 9999)] == [True]
+
+
+def test_a_silent_agent_keeps_the_last_result_of_a_health_check() -> None:
+    agents = the_agents()
+    log = Container("log", Command("sleep 20"))
+    pair = msgspec.structs.replace(CHECKED, containers=(*CHECKED.containers, log))
+    agents.stop_agent(HOST, BIRTH)
+    agents.perform([Launch(PodId("p-0-1"), HOST, pair, (), BIRTH)], BIRTH)
+    agents.start_agent(HOST, BIRTH + 30)
+    (held,) = reports(agents, BIRTH + 30)
+    assert (held.state, held.healthy, held.reason) == (TaskState.RUNNING, True, REASON_HEALTH)
+    assert [each.state for each in held.containers] == [TaskState.RUNNING, TaskState.FINISHED]
 
 
 def test_an_end_a_moment_before_the_kill_counts_live_and_after_a_restart() -> None:

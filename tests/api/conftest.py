@@ -5,7 +5,7 @@ asked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,6 +14,8 @@ import pytest_asyncio
 from grpclib.exceptions import GRPCError
 from grpclib.testing import ChannelFor
 
+from derny.agents.simulated import SimulatedAgents
+from derny.agents.task import Latencies
 from derny.api.admin import AdminService
 from derny.api.codec import GrpcCodec
 from derny.api.gates import Guarded
@@ -44,7 +46,7 @@ from derny.proto.peloton.api.v1alpha.peloton import JobId, ResourcePoolId
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, ResourceSpec
 from derny.proto.peloton.api.v1alpha.pod.svc import PodServiceStub
 from derny.runtime.clock import ManualClock
-from derny.runtime.loop import Loop
+from derny.runtime.loop import Agents, Loop
 
 POOL = "11111111-1111-4111-8111-111111111111"
 JOB = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -132,6 +134,17 @@ class Counter:
         """Until nothing more happens at this moment."""
         await self.clock.idle.wait()
 
+    async def live(self, seconds: float) -> None:
+        """Let time pass, with a stop at each moment at which something is due."""
+        end = self.clock.now() + seconds
+        while self.clock.next is not None and self.clock.next <= end:
+            self.clock.advance(max(self.clock.next, self.clock.now()))
+            # Whoever has just been woken goes first.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await self.rest()
+        await self.after(end - self.clock.now())
+
     async def after(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(self.clock.now() + seconds)
@@ -139,16 +152,20 @@ class Counter:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Counter]:
-    machine, clock, agents = Machine(Periods(), LIMITS), ManualClock(), ObedientAgents()
+async def serving(
+    agents_of: Callable[[list[HostSeen], ManualClock], Agents] | None = None,
+) -> AsyncIterator[Counter]:
+    """A daemon with four hosts; `agents_of` makes what runs them, else they do as they are told at once."""
+    machine, clock = Machine(Periods(), LIMITS), ManualClock()
+    shape = Resources(64_000, 65_536_000, 1_000_000_000, 0, 4_000)
+    seen = [HostSeen(HostName(f"host-{n}"), f"agent-{n}", f"10.0.0.{n}", shape) for n in range(4)]
+    agents = agents_of(seen, clock) if agents_of is not None else ObedientAgents()
     journal = await Journal.open(None)
     loop = Loop(machine, journal, agents, clock, LIMITS)
     running = asyncio.create_task(loop.run())
     async with ChannelFor(
         [Served(Guarded(kind(loop, LIMITS), loop)) for kind in SERVICES], codec=GrpcCodec()
     ) as channel:
-        shape = Resources(64_000, 65_536_000, 1_000_000_000, 0, 4_000)
-        seen = [HostSeen(HostName(f"host-{n}"), f"agent-{n}", f"10.0.0.{n}", shape) for n in range(4)]
         await loop.submit(SeeHosts(seen))
         counter = Counter(loop, machine, clock, agents, channel)
         amounts = {"cpu": 256.0, "memory": 262_144.0, "disk": 4_000_000.0}
@@ -165,6 +182,13 @@ async def serving() -> AsyncIterator[Counter]:
     await loop.close()
     await running
     await journal.close()
+
+
+@pytest_asyncio.fixture
+async def cluster() -> AsyncIterator[Counter]:
+    """With simulated agents, on virtual time."""
+    async with serving(lambda seen, clock: SimulatedAgents(seen, 7, Latencies(), clock.now())) as served:
+        yield served
 
 
 @pytest_asyncio.fixture

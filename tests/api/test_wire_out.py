@@ -3,14 +3,15 @@
 import pytest
 
 from derny.api.codec import encode
+from derny.api.times import rfc3339, whole_seconds
 from derny.api.wire_in import job_spec as read_job_spec
-from derny.api.wire_out import job_spec, pod_status, revision, rfc3339, whole_seconds
+from derny.api.wire_out import job_spec, pod_status, revision
 from derny.core.queries import PodView
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits
-from derny.model.records import Termination
+from derny.model.records import ContainerRun, Termination
 from derny.model.resources import Resources
-from derny.model.specs import PodTemplate
+from derny.model.specs import CheckKind, Container, HealthCheck, PodTemplate, PortRequest
 from derny.model.states import HealthState, PodState, TerminationReason
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.peloton import Label, Revision
@@ -139,3 +140,61 @@ def test_what_a_pod_waits_for_stands_in_place_of_its_message():
 def test_versions_tell_the_run_s_configuration_and_the_wanted_one():
     status = pod_status(a_view(), 60.0)
     assert (status.version.value, status.desired_version.value) == ("1-0-0", "2-0-0")
+
+
+CHECK = HealthCheck(CheckKind.HTTP)
+PAIR = PodTemplate(
+    Resources(cpu=1000),
+    ports=(PortRequest("http"), PortRequest("log")),
+    containers=(
+        Container("web", image="web:1", ports=("http",), check=CHECK),
+        Container("log", ports=("log", "http")),
+    ),
+    init_containers=(Container("init"),),
+    health_checked=True,
+)
+DONE = ContainerRun(PodState.SUCCEEDED, started_at=1.0, completed_at=2.0)
+
+
+def test_of_a_pod_of_several_each_container_is_told_as_it_is_known():
+    runs = (
+        DONE,
+        ContainerRun(PodState.RUNNING, HealthState.HEALTHY, 3.0),
+        ContainerRun(PodState.FAILED, started_at=3.0, completed_at=4.0, exit_code=2, signal="", failures=5),
+    )
+    view = a_view(PodState.RUNNING, template=PAIR, ports=(80, 81), containers=runs, termination=None)
+    status = pod_status(view, 60.0)
+    (init,), (web, log) = status.init_containers_status, status.containers_status
+    assert (init.name, init.state, init.message) == ("init", ContainerState.SUCCEEDED, "")
+    assert (web.state, web.message, web.image) == (ContainerState.RUNNING, "said", "web:1")
+    assert (web.healthy.state, log.healthy.state) == (HealthState.HEALTHY, HealthState.DISABLED)
+    assert (web.ports, log.ports) == ({"http": 80}, {"http": 80, "log": 81})
+    assert (log.state, log.failure_count, log.termination_status.exit_code) == (ContainerState.FAILED, 5, 2)
+    assert log.start_time < log.completion_time
+
+
+def test_containers_follow_a_pod_that_is_started_or_stopped():
+    runs = (DONE, ContainerRun(PodState.RUNNING, started_at=3.0), ContainerRun())
+    asked = Termination(TerminationReason.KILLED_ON_REQUEST)
+    for state, expected in {
+        PodState.KILLING: ["SUCCEEDED", "KILLING", "PENDING"],
+        PodState.LAUNCHED: ["SUCCEEDED", "RUNNING", "LAUNCHED"],
+        PodState.RUNNING: ["SUCCEEDED", "RUNNING", "PENDING"],
+    }.items():
+        status = pod_status(a_view(state, template=PAIR, containers=runs, termination=asked), 60.0)
+        told = [*status.init_containers_status, *status.containers_status]
+        assert [each.state for each in told] == [ContainerState[name] for name in expected]
+    killed = (DONE, ContainerRun(PodState.KILLED, HealthState.INVALID, 3.0, 4.0), DONE)
+    status = pod_status(a_view(PodState.KILLED, template=PAIR, containers=killed, termination=asked), 60.0)
+    assert status.containers_status[0].termination_status.reason == TerminationReason.KILLED_ON_REQUEST
+
+
+def test_before_anything_is_heard_all_containers_are_as_the_pod_is():
+    status = pod_status(a_view(PodState.LAUNCHED, template=PAIR, health=HealthState.UNKNOWN), 60.0)
+    told = [*status.init_containers_status, *status.containers_status]
+    assert {each.state for each in told} == {ContainerState.LAUNCHED}
+    assert [each.healthy.state for each in told] == [
+        HealthState.DISABLED,
+        HealthState.UNKNOWN,
+        HealthState.DISABLED,
+    ]

@@ -1,8 +1,8 @@
 """What becomes of agents' reports (behaviour, jobs §7.4 to 7.7; scheduler §11.3)."""
 
 import pytest
-from tests.builders import JOB, Bench, a_job, a_template
 
+from builders import JOB, Bench, a_job, a_template
 from derny.core import commands, events
 from derny.core.audit import fingerprint
 from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport

@@ -27,22 +27,27 @@ def results(container: Container, behaviour: Behaviour, own: Variables) -> Itera
     the container is killed, or when nothing will change any more."""
     check = container.check
     assert check is not None, "only a container with a check is checked"
-    well, at_s = False, float(check.initial_s)
+    well, passed, failed = False, 0.0, 0
+    at_s = float(check.initial_s)
     for until_s, passes, takes_s in _spans(check, container, behaviour, own):
         if at_s >= until_s:
             continue
         period_s = check.interval_s + takes_s
         checks = math.ceil((until_s - at_s) / period_s) if until_s < math.inf else math.inf
-        if not passes:
-            well = False
-            failures = min(checks, check.failures_max)
-            for number in range(int(failures)):
-                yield at_s + number * period_s + takes_s, False, number + 1 == check.failures_max
-            if failures == check.failures_max:
+        if passes:
+            failed = 0
+            if not well and passed + checks >= check.successes:
+                well = True
+                yield at_s + (check.successes - passed - 1) * period_s + takes_s, True, False
+            passed += checks
+        else:
+            well, passed = False, 0.0
+            left = check.failures_max - failed
+            for number in range(int(min(checks, left))):
+                yield at_s + number * period_s + takes_s, False, number + 1 == left
+            if checks >= left:
                 return
-        elif not well and checks >= check.successes:
-            well = True
-            yield at_s + (check.successes - 1) * period_s + takes_s, True, False
+            failed += int(checks)
         if until_s < math.inf:
             at_s += checks * period_s
 
@@ -58,18 +63,11 @@ def _spans(
     seen = own if check.unshared else (*container.environment, *own)
     turns = {well_s, unwell_s, *(change[0] for change in behaviour.files)} - {0.0, math.inf}
     since_s = 0.0
-    spans: list[tuple[float, bool, float]] = []
     for until_s in (*sorted(turns), math.inf):
         exits_well, takes_s = probe(check.command, seen, behaviour.files, since_s)
         passes = exits_well and takes_s <= check.timeout_s and well_s <= since_s < unwell_s
-        found = (until_s, passes, min(takes_s, float(check.timeout_s)))
-        if spans and spans[-1][1:] == found[1:]:
-            # Failures in a row are counted across.
-            spans[-1] = found
-        else:
-            spans.append(found)
+        yield until_s, passes, min(takes_s, float(check.timeout_s))
         since_s = until_s
-    return iter(spans)
 
 
 def _seconds(text: str | None, otherwise: float) -> float:

@@ -120,6 +120,7 @@ def _statuses(pod: _Pod) -> Statuses:
 
 def _as_the_pod(pod: _Pod, container: Container) -> ContainerStatus:
     state = _STATE.get(pod.state, ContainerState.PENDING)
+    health = pod.health if container.check or pod.template.is_plain else Health.DISABLED
     return ContainerStatus(
         name=container.name,
         state=state,
@@ -127,7 +128,7 @@ def _as_the_pod(pod: _Pod, container: Container) -> ContainerStatus:
         message=pod.message,
         reason=pod.reason,
         failure_count=pod.failures,
-        healthy=HealthStatus(HealthState(pod.health if container.check else Health.DISABLED)),
+        healthy=HealthStatus(HealthState(health)),
         image=container.image,
         start_time=rfc3339(pod.started_at),
         completion_time=rfc3339(pod.completed_at),
