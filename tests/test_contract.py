@@ -29,6 +29,7 @@ from derny.proto.message_pool import default_message_pool
 TABLE = Path(__file__).parent / "contract.tsv"
 DESCRIPTORS = Path(derny.proto.__file__).parent / "descriptors.binpb"
 SIMULATION = "derny/simulation/v1/simulation.proto"
+INSIGHT = "derny/insight/v1/insight.proto"
 SCALARS = {
     FieldDescriptorProto.TYPE_DOUBLE: "double",
     FieldDescriptorProto.TYPE_INT64: "int64",
@@ -121,7 +122,7 @@ def read_table() -> dict[str, set[Member]]:
 ROWS = read_table()
 SET = FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
 FILES: dict[str, FileDescriptorProto] = {file.name: file for file in SET.file}
-OURS = sorted({*ROWS, SIMULATION})
+OURS = sorted({*ROWS, SIMULATION, INSIGHT})
 
 
 def messages(file: FileDescriptorProto) -> Iterator[Node]:

@@ -22,7 +22,7 @@ from grpclib._typing import IServable
 
 from derny.agents.simulated import SimulatedAgents
 from derny.agents.task import Latencies
-from derny.api import admin, gates, hosts, jobs, pods, pools, simulation, volumes, watch
+from derny.api import admin, gates, hosts, insight, jobs, pods, pools, simulation, volumes, watch
 from derny.api.codec import GrpcCodec
 from derny.config import Settings
 from derny.core import commands
@@ -114,6 +114,7 @@ def _services(loop: Loop, settings: Settings) -> Sequence[IServable]:
         watch.WatchService,
         admin.AdminService,
         simulation.SimulationService,
+        insight.InsightService,
     )
     return [gates.Guarded(service(loop, settings.limits), loop) for service in kinds]
 

@@ -20,6 +20,7 @@ from derny.api.admin import AdminService
 from derny.api.codec import GrpcCodec
 from derny.api.gates import Guarded
 from derny.api.hosts import HostService
+from derny.api.insight import InsightService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
 from derny.api.pools import ResourcePoolService
@@ -36,6 +37,7 @@ from derny.model.ids import HostName, PodId
 from derny.model.periods import Limits, Periods
 from derny.model.resources import Resources
 from derny.model.states import TaskState
+from derny.proto.derny.insight.v1 import InsightServiceStub
 from derny.proto.mesos.v1 import CommandInfo
 from derny.proto.peloton.api.v1alpha import respool
 from derny.proto.peloton.api.v1alpha.admin.svc import AdminServiceStub
@@ -60,6 +62,7 @@ SERVICES = (
     WatchService,
     AdminService,
     SimulationService,
+    InsightService,
 )
 
 
@@ -117,6 +120,7 @@ class Counter:
         self.pods = PodServiceStub(channel)
         self.pools = respool.ResourcePoolServiceStub(channel)
         self.hosts = HostServiceStub(channel)
+        self.insight = InsightServiceStub(channel)
         self.admin = AdminServiceStub(channel)
 
     async def create(self, spec: JobSpec, job: str = JOB) -> str:

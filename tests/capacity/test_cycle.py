@@ -86,6 +86,18 @@ def test_many_pools_are_given_a_rest(tree: PoolTree) -> None:
     assert cycle.next_due(tree, PERIOD) == 100.0 + 3 * REST_PER_POOL_S
 
 
+def test_pools_and_hosts_count_at_once(tree: PoolTree) -> None:
+    cycle = Cycle()
+    cycle.run(tree, 100.0, PERIOD)
+    tree.set_capacity(amounts(14))
+    assert cycle.next_due(tree, PERIOD) == 100.0
+    cycle.run(tree, 100.0, PERIOD)
+    assert cpu(tree) == [7, 7]
+    tree.remove(B)
+    cycle.run(tree, 100.0, PERIOD)
+    assert tree.pools[A].entitlement.cpu == 9_000
+
+
 def test_slack_that_is_lacking_counts_too(tree: PoolTree) -> None:
     cycle = Cycle()
     cycle.run(tree, 100.0, PERIOD)

@@ -18,7 +18,7 @@ from derny.model.states import Gate
 from derny.proto.peloton.api.v1alpha.admin.svc import AdminServiceBase
 from derny.runtime.loop import Loop
 
-READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel")
+READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel", "Explain")
 """How the names of methods begin that change nothing but what their callers are told."""
 
 

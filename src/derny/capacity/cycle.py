@@ -1,9 +1,9 @@
 """When entitlements are calculated anew: at once where it may matter, else on a period, never for nothing.
 
-It may matter when something has changed since the last time and a pool waits for more than it may hold. Then
-a calculation rests only as long as keeps all of them together a small part of the time, which with few pools
-is no time at all. One rule: derived throughout; a restarted daemon calculates before it admits anybody.
-Called by `core.machine` before each admission. (Behaviour, scheduler §2.1.)
+It may matter when pools or hosts have changed, or anything has while a pool waits for more than it may hold.
+Then there is a rest between two calculations only as long as keeps all of them together a small part of the
+time; with few pools there is none. One rule: derived throughout; a restarted daemon calculates before it
+admits anybody. Called by `core.machine` before each admission. (Behaviour, scheduler §2.1.)
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,14 @@ class Cycle:
         self.claims: Sequence[Claim] = ()
         self.capacity = NOTHING
         self._changes: int | None = None
+        self._reshaped = 0
 
     def run(self, tree: PoolTree, at: float, period_s: float) -> None:
         """Give all pools their entitlements if that is due; the tree's version grows if any has changed."""
         due = self.next_due(tree, period_s)
         if due is None or at < due:
             return
-        self.at, self._changes = at, tree.changes
+        self.at, self._changes, self._reshaped = at, tree.changes, tree.reshaped
         self.claims, self.capacity = claims_of(tree), tree.capacity
         changed = False
         for claim, found in zip(self.claims, entitle(self.claims, self.capacity), strict=True):
@@ -47,10 +48,14 @@ class Cycle:
         """When the next calculation is due; None as long as nothing has changed since the last."""
         if self._changes is None:
             return self.at
-        if self._changes == tree.changes:
+        if self.is_current(tree):
             return None
-        lacking = any(_lacks(tree.pools[pool]) for pool in tree.waiting)
-        return self.at + (min(_rest_s(tree), period_s) if lacking else period_s)
+        matters = self._reshaped != tree.reshaped or any(_lacks(tree.pools[pool]) for pool in tree.waiting)
+        return self.at + (min(_rest_s(tree), period_s) if matters else period_s)
+
+    def is_current(self, tree: PoolTree) -> bool:
+        """Whether nothing has changed since the last calculation."""
+        return self._changes == tree.changes
 
 
 def _rest_s(tree: PoolTree) -> float:

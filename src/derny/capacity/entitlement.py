@@ -7,8 +7,8 @@ gets more than its limit. Slack is a second division: of the memory, disk and gp
 leave, revocable pods may have up to the slack limit; revocable cpu is divided by itself.
 
 One rule: a pure function of the claims, in whole thousandths, rounded down, so that the order of siblings
-is of no matter. Called by `capacity.cycle`, and by `capacity.explanation` for its trace. (Behaviour,
-scheduler §2.2-2.4, §10.2; Bertsekas and Gallager, Data Networks, §6.5.2.)
+is of no matter. Called by `capacity.cycle`, and for its trace by `core.pool_explanation`.
+(Behaviour, scheduler §2.2-2.4, §10.2; Bertsekas and Gallager, Data Networks, §6.5.2.)
 """
 
 from collections.abc import Sequence
@@ -56,10 +56,13 @@ class Entitlement(NamedTuple):
 
 
 class Division(NamedTuple):
-    """How one kind was divided among the children of one pool, in their order."""
+    """How one kind was divided among a pool's children, in their order: what went in and what came out."""
 
     available: int
+    parts: list[PoolResource]
+    needs: list[int]
     wants: list[int]
+    """The needs as far as limits allow."""
     bases: list[int]
     """Guaranteed: the reservation as far as it is used, or all of it."""
     fills: list[int]
@@ -130,12 +133,27 @@ def _sum(parts: list[Resources]) -> Resources:
     return Resources(*map(sum, zip(*parts, strict=True)))
 
 
-def entitle(claims: Sequence[Claim], capacity: Resources, trace: Trace | None = None) -> list[Entitlement]:
-    """The entitlement of each claim's pool, in their order; the divisions are written in the trace."""
+def entitle(claims: Sequence[Claim], capacity: Resources) -> list[Entitlement]:
+    """The entitlement of each claim's pool, in their order."""
+    return _entitle(claims, capacity, range(len(claims)), None)
+
+
+def traced(claims: Sequence[Claim], capacity: Resources, parents: Sequence[int]) -> Trace:
+    """The same calculation, as far as it divides what the pools at these positions have: a way down from the
+    root."""
+    trace: Trace = {}
+    _entitle(claims, capacity, parents, trace)
+    return trace
+
+
+def _entitle(
+    claims: Sequence[Claim], capacity: Resources, parents: Sequence[int], trace: Trace | None
+) -> list[Entitlement]:
     granted: list[Amounts] = [by_kind(capacity)] * len(claims)
     carved: list[Amounts] = [(0,) * len(KINDS)] * len(claims)
     slack_cpu = [capacity.revocable_cpu] * len(claims)
-    for parent, claim in enumerate(claims):
+    for parent in parents:
+        claim = claims[parent]
         if not claim.children:
             continue
         children = [claims[child] for child in claim.children]
@@ -178,19 +196,18 @@ def divide(available: int, parts: list[PoolResource], needs: list[int]) -> Divis
         min(base + fill + spare, part.limit)
         for base, fill, spare, part in zip(bases, fills, spares, parts, strict=True)
     ]
-    return Division(available, wants, bases, fills, spares, totals)
+    return Division(available, parts, needs, wants, bases, fills, spares, totals)
 
 
 def _divided_slack_cpu(available: int, children: list[Claim]) -> Division:
     """Revocable cpu has neither reservations nor limits: pods keep what they hold, the rest is shared."""
+    parts = [child.resources[0] for child in children]
     held = [child.slack_cpu_held for child in children]
     asked = [child.slack_cpu_asked for child in children]
-    weights = _weights([child.resources[0] for child in children])
-    fills, spares = _shared(max(available - sum(held), 0), asked, weights)
-    totals = [sum(parts) for parts in zip(held, fills, spares, strict=True)]
-    return Division(
-        available, [sum(parts) for parts in zip(held, asked, strict=True)], held, fills, spares, totals
-    )
+    fills, spares = _shared(max(available - sum(held), 0), asked, _weights(parts))
+    needs = [sum(both) for both in zip(held, asked, strict=True)]
+    totals = [sum(all_three) for all_three in zip(held, fills, spares, strict=True)]
+    return Division(available, parts, needs, needs, held, fills, spares, totals)
 
 
 def _shared(left: int, rests: list[int], weights: list[int]) -> tuple[list[int], list[int]]:

@@ -31,6 +31,8 @@ class PoolTree:
         """Grows whenever room may have grown, so that "does not fit" can be remembered until it does."""
         self.changes = 0
         """Grows with everything that entitlements rest on: configuration, capacity, demand, allocation."""
+        self.reshaped = 0
+        """Grows with configuration and capacity alone."""
         self.preemption = True
         """Whether pods are preempted at all; if not, none needs the reservation for not being preemptible."""
         self.waiting: OrderedDict[PoolId, None] = OrderedDict()
@@ -109,8 +111,7 @@ class PoolTree:
         """Hang a new leaf below its parent, as the last child."""
         self.pools[pool] = Pool(pool, spec, at, at)
         self.pools[spec.parent].children.append(pool)
-        self.version += 1
-        self.changes += 1
+        self._reshape()
 
     def configure(self, pool: PoolId, spec: PoolSpec, at: float) -> None:
         """Give a pool another configuration below the same parent."""
@@ -119,22 +120,19 @@ class PoolTree:
         found.spec = spec
         found.version += 1
         found.updated_at = at
-        self.version += 1
-        self.changes += 1
+        self._reshape()
 
     def remove(self, pool: PoolId) -> None:
         """Forget a leaf in which nothing is."""
         found = self.pools.pop(pool)
         assert not found.children and not found.jobs and pool not in self.waiting
         self.pools[found.spec.parent].children.remove(pool)
-        self.version += 1
-        self.changes += 1
+        self._reshape()
 
     def set_capacity(self, capacity: Resources) -> None:
         """What the root may allocate from now on."""
         self.capacity = capacity
-        self.version += 1
-        self.changes += 1
+        self._reshape()
 
     def charge(self, pool: PoolId, template: PodTemplate, times: int) -> None:
         """Count `times` pods of this template at the pool and above; negative `times` gives them back."""
@@ -188,6 +186,11 @@ class PoolTree:
         if not found.queues:
             del self.waiting[pool]
         self._demand(found, pod, -1)
+
+    def _reshape(self) -> None:
+        self.version += 1
+        self.changes += 1
+        self.reshaped += 1
 
     def _demand(self, pool: Pool, pod: Pod, times: int) -> None:
         self.changes += 1
