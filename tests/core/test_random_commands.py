@@ -126,6 +126,19 @@ class Cluster(RuleBasedStateMachine):
             capacity = amounts(4, 40_000, 9_000) if parent else tree.capacity
             self.try_to(commands.CreatePool(pool_id(number), a_pool(capacity, above, f"p{number}", part)))
 
+    @rule(number=st.integers(0, 3), part=shares, force=st.booleans())
+    def update_pool(self, number: int, part: float, force: bool) -> None:
+        tree = self.bench.machine.state.tree
+        pool = pool_id(number) if number else POOL
+        if pool in tree.pools:
+            known = tree.pools[pool].spec
+            spec = a_pool(tree.capacity, known.parent, f"{known.name}'"[:5], part)
+            self.try_to(commands.UpdatePool(pool, spec, force))
+
+    @rule(number=st.integers(0, 3))
+    def delete_pool(self, number: int) -> None:
+        self.try_to(commands.DeletePool(pool_id(number) if number else POOL))
+
     @rule(
         job=jobs,
         command=st.sampled_from([commands.StartJob, commands.StopJob, commands.DeleteJob]),
