@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from derny.agents.simulated import SimulatedAgents
+from derny.agents.operated import OperatedAgents
 from derny.agents.task import Latencies
 from derny.core import commands
 from derny.core.audit import audit
@@ -287,7 +287,7 @@ async def drive(clock: ManualClock, until: Callable[[], bool], most: int = 1_000
     raise AssertionError("it has not become so")
 
 
-class RecordedAgents(SimulatedAgents):
+class RecordedAgents(OperatedAgents):
     """Simulated agents, and all that was asked of them and said by them."""
 
     def __init__(self, hosts: Sequence[commands.HostSeen], seed: int, at: float) -> None:

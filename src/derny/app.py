@@ -13,6 +13,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import anyio
 import msgspec
 from grpclib._typing import IServable
 
-from derny.agents.simulated import SimulatedAgents
+from derny.agents.operated import OperatedAgents
 from derny.agents.task import Latencies
 from derny.api import admin, gates, hosts, insight, jobs, pods, pools, simulation, volumes, watch
 from derny.api.codec import GrpcCodec
@@ -78,7 +79,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     try:
         seed = await _seed(journal, settings.seed)
         machine = Machine(settings.periods, settings.limits)
-        agents = SimulatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
+        agents = OperatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
         loop = Loop(machine, journal, agents, clock, settings.limits)
         turns = await loop.recover()
         _check(machine, turns, journal.recovered.damage)
@@ -86,9 +87,9 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(loop.run, name="loop")
             tasks.start_soon(_collect_garbage, name="garbage collector")
-            await _forget_missing_hosts(loop, settings)
-            await _fit_default_pool(loop, settings)
-            server = Server(_services(loop, settings), GrpcCodec(), settings.edge, _descriptors())
+            await _forget_missing_hosts(loop, agents)
+            await _fit_default_pool(loop, agents)
+            server = Server(_services(loop, settings, agents), GrpcCodec(), settings.edge, _descriptors())
             host, port = await server.start(tasks, settings.host, settings.port)
             server.health.set_serving(True)
             try:
@@ -104,7 +105,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await journal.close()
 
 
-def _services(loop: Loop, settings: Settings) -> Sequence[IServable]:
+def _services(loop: Loop, settings: Settings, agents: OperatedAgents) -> Sequence[IServable]:
     kinds: Sequence[Callable[[Loop, Limits], IServable]] = (
         jobs.JobService,
         pods.PodService,
@@ -113,10 +114,12 @@ def _services(loop: Loop, settings: Settings) -> Sequence[IServable]:
         volumes.VolumeService,
         watch.WatchService,
         admin.AdminService,
-        simulation.SimulationService,
         insight.InsightService,
     )
-    return [gates.Guarded(service(loop, settings.limits), loop) for service in kinds]
+    refit = partial(_fit_default_pool, loop, agents)
+    services = [kind(loop, settings.limits) for kind in kinds]
+    services.append(simulation.SimulationService(loop, settings.limits, agents, refit))
+    return [gates.Guarded(service, loop) for service in services]
 
 
 def _descriptors() -> bytes:
@@ -171,22 +174,22 @@ async def _collect_garbage() -> None:
         gc.collect(1)
 
 
-async def _forget_missing_hosts(loop: Loop, settings: Settings) -> None:
+async def _forget_missing_hosts(loop: Loop, agents: OperatedAgents) -> None:
     """Hosts of the journal that the fleet no longer has are as good as silent."""
-    fleet = {host.name for host in settings.fleet.hosts()}
+    fleet = set(agents.names())
     known = await loop.read(all_hosts)
     missing = [host.name for host in known if host.name not in fleet]
     if missing:
         await loop.submit(commands.LoseHosts(missing))
 
 
-async def _fit_default_pool(loop: Loop, settings: Settings) -> None:
+async def _fit_default_pool(loop: Loop, agents: OperatedAgents) -> None:
     """A pool with the whole capacity, so that a job needs nothing but a spec; not where there are pools
     already. One that no client has configured follows the fleet, whatever it has become since; not while
     an operator lets nothing be changed."""
     if Gate.WRITE in loop.state.closed:
         return
-    hosts = settings.fleet.hosts()
+    hosts = agents.hosts()
     amounts = {kind: sum(host.capacity.of_kind(kind) for host in hosts) for kind in KINDS}
     resources = tuple(PoolResource(kind, amount, amount) for kind, amount in amounts.items())
     spec = PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)

@@ -20,6 +20,14 @@ from derny.client import amounts
 from derny.client.yaml_tree import Item, SpecError, folded, read, suggestion
 from derny.core.commands import HostSeen
 from derny.edge import connection
+from derny.model.agents import (
+    AMOUNT_MAX,
+    DEFAULT_CAPACITY,
+    DEFAULT_PORTS,
+    PORT_MAX,
+    RESERVED_LABELS,
+    is_host_name,
+)
 from derny.model.ids import HostName
 from derny.model.periods import Limits, Periods
 from derny.model.resources import MILLI, Resources, whole_units
@@ -28,10 +36,6 @@ Labels = tuple[tuple[str, str], ...]
 Span = tuple[float, float]
 """The least and the most of a latency, in seconds."""
 
-DEFAULT_CAPACITY: Final = Resources(cpu=8 * MILLI, memory=32 * 1024 * MILLI, disk=100 * 1024 * MILLI)
-"""cpu=8,mem=32Gi,disk=100Gi,gpu=0: a small server. Kinds that a description leaves out are as here."""
-DEFAULT_PORTS: Final = (31000, 32000)
-"""What Mesos agents offer unless told otherwise, both ends included."""
 DEFAULT_LATENCIES: Final[Mapping[str, Span]] = {
     "start_s": (0.1, 0.3),
     "kill_s": (0.1, 0.3),
@@ -39,25 +43,13 @@ DEFAULT_LATENCIES: Final[Mapping[str, Span]] = {
 }
 """What a container of a small image takes on a quiet host; all hosts are there from the start."""
 
-RESERVED_LABELS: Final[Mapping[str, str]] = {
-    "": "expected a name",
-    "hostname": "the host's name is its hostname",
-    "host_pool": "the host's pool is what HostService says",
-}
-"""Labels that every host has by itself, and why they are no attributes."""
-
 _HOSTS_MAX: Final = Limits().hosts_max
 _FIRST_IP: Final = "10.0.0.1"
-_AMOUNT_MAX: Final = 2**40
-"""Thousandths of one kind on one host (a PiB of memory): a million such hosts sum up within 63 bits."""
 _YEAR_S: Final = 365 * 24 * 3600
 _COUNT_MAX: Final = 1000
 _LIMIT_MAX: Final = 2**31 - 1
-_PORT_MAX: Final = 65535
-_HOSTNAME_MAX: Final = 253
 
 _RANGE: Final = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
-_HOSTNAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 class HostGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +150,7 @@ _KINDS: Final = {
 def _units(kind: _Kind, text: str) -> int | None:
     """The amount in thousandths; None when it is not one that a host may have."""
     value = kind.read(text)
-    return whole_units(value) if value is not None and 0 <= value <= _AMOUNT_MAX / MILLI else None
+    return whole_units(value) if value is not None and 0 <= value <= AMOUNT_MAX / MILLI else None
 
 
 def _capacity_of_shape(shape: str) -> Resources:
@@ -242,7 +234,7 @@ def _names(item: Item, count_item: Item | None, hosts_left: int) -> tuple[HostNa
     if total > hosts_left:
         raise SpecError(f"{item.place}: {item.name} gives {total} hosts; expected at most {hosts_left} more")
     names = ["".join(parts) for parts in product(*_alternatives(_RANGE.split(pattern)[::3], ranges))]
-    if not all(_HOSTNAME.fullmatch(name) and len(name) <= _HOSTNAME_MAX for name in (names[0], names[-1])):
+    if not (is_host_name(names[0]) and is_host_name(names[-1])):
         raise item.wrong(expected)
     return tuple(map(HostName, names))
 
@@ -268,11 +260,11 @@ def _first_ip(item: Item, count: int) -> str:
 def _ports(item: Item) -> tuple[int, int]:
     expected = "a range of ports such as 31000-32000 or [31000, 32000]"
     if item.is_list:
-        ends = [end.whole(1, _PORT_MAX) for end in item.items()]
+        ends = [end.whole(1, PORT_MAX) for end in item.items()]
     else:
         texts = item.text(expected).split("-")
         ends = [int(text) if re.fullmatch(" *[0-9]{1,5} *", text) else 0 for text in texts]
-    if len(ends) != 2 or not 1 <= ends[0] <= ends[1] <= _PORT_MAX:
+    if len(ends) != 2 or not 1 <= ends[0] <= ends[1] <= PORT_MAX:
         raise item.wrong(expected)
     return ends[0], ends[1]
 

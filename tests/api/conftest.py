@@ -24,7 +24,6 @@ from derny.api.insight import InsightService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
 from derny.api.pools import ResourcePoolService
-from derny.api.simulation import SimulationService
 from derny.api.volumes import VolumeService
 from derny.api.watch import WatchService
 from derny.core.commands import Command, HostSeen, PodReport, ReportPods, SeeHosts
@@ -61,7 +60,6 @@ SERVICES = (
     VolumeService,
     WatchService,
     AdminService,
-    SimulationService,
     InsightService,
 )
 
@@ -209,6 +207,12 @@ def a_pod(run: str = "sleep 1000", **container) -> PodSpec:
 def a_job(count: int = 1, **fields) -> JobSpec:
     values = {"name": "hello", "default_spec": a_pod(), "sla": SlaSpec(preemptible=True)} | fields
     return JobSpec(instance_count=count, respool_id=ResourcePoolId(POOL), **values)
+
+
+@pytest.fixture
+def with_statuses():
+    """Makes a service answer refusals with their statuses."""
+    return Served
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from derny.api.hosts import HostService
 from derny.api.jobs import JobService
 from derny.api.pods import PodService
 from derny.api.pools import ResourcePoolService
-from derny.api.simulation import SimulationService
 from derny.api.volumes import VolumeService
 from derny.api.watch import WatchService
 from derny.model.errors import Unimplemented
@@ -91,10 +90,6 @@ def test_what_is_served_is_what_this_release_promises():
     served = {p.rpartition("/")[2] for kind in SERVICES for p, h in methods(kind) if inspect.ismethod(h.func)}
     assert served == SERVED
     assert all(is_own(h) for kind in SERVICES for p, h in methods(kind) if inspect.ismethod(h.func))
-
-
-def test_the_simulator_has_a_name_and_no_methods_yet():
-    assert SimulationService(None, Limits()).__mapping__() == {}
 
 
 @pytest.mark.asyncio

@@ -7,13 +7,22 @@ real agent's would have. The loop (`runtime.loop`) is the only caller.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from derny.agents.link import Link, Outbox, hold
 from derny.agents.task import Latencies, Task, draw, launched
-from derny.core.commands import Command, HostSeen, LoseHosts, PodReport, ReportPods, SeeHosts
+from derny.core.commands import (
+    Command,
+    HostSeen,
+    LoseHosts,
+    PodReport,
+    ReconnectAgents,
+    ReportPods,
+    SeeHosts,
+)
 from derny.core.effects import Effect, Kill, Launch, Reconcile, TakeDown
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, PodId
@@ -32,7 +41,7 @@ REASON_INVALID_OFFERS: Final = "REASON_INVALID_OFFERS"
 REASON_RECONCILIATION: Final = "REASON_RECONCILIATION"
 
 
-class _Host(msgspec.Struct, gc=False):
+class Host(msgspec.Struct, gc=False):
     """An agent and what runs there. `free` and `ports` are what its tasks have left of it."""
 
     seen: HostSeen
@@ -59,22 +68,31 @@ class SimulatedAgents:
         self._seed = seed
         self._latencies = latencies
         self._now = at
-        self._hosts = {seen.name: _Host(seen, seen.capacity, set(), {}, at) for seen in hosts}
+        self._hosts: dict[HostName, Host] = {}
         self._ended = _Ended()
         self._task_timers: TimingWheel[Task] = TimingWheel()
-        self._host_timers: TimingWheel[_Host] = TimingWheel()
-        self._news: list[SeeHosts | LoseHosts] = []
-        self._reports: list[PodReport] = []
-        for host in self._hosts.values():
-            host.due_at = at + draw(seed, host.seen.name, "registration", latencies.registration_s)
-            if host.due_at > at:
+        self._host_timers: TimingWheel[Host] = TimingWheel()
+        self._link = Link()
+        self._news: list[SeeHosts | LoseHosts | ReconnectAgents] = []
+        self._outbox = Outbox()
+        self._begin(hosts, {}, at)
+
+    def _begin(self, hosts: Sequence[HostSeen], lost_at: Mapping[HostName, float], at: float) -> None:
+        """Let these agents be born: each registers in a while. Silent ones are given up at the time given."""
+        born = [Host(seen, seen.capacity, set(), {}, at) for seen in hosts]
+        for host in born:
+            self._hosts[host.seen.name] = host
+            if host.seen.name in lost_at:
+                host.silent = host.registered = True
+                host.due_at = lost_at[host.seen.name]
                 self._host_timers.add(host.due_at, host)
-        self._settle_hosts(list(self._hosts.values()), at)
+        self._settle_hosts([host for host in born if host.silent], at)
+        self._register([host for host in born if not host.silent], at)
 
     @property
     def next_wake(self) -> float | None:
         """When `poll` has something to do next; at once if it has already."""
-        if self._news or self._reports:
+        if (self._news or self._outbox) and not self._link.is_down:
             return self._now
         moments = (self._task_timers.next_due, self._host_timers.next_due)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -86,6 +104,8 @@ class SimulatedAgents:
         """
         self._advance(at)
         for effect in effects:
+            if isinstance(effect, Launch | Kill) and self._link.is_down:
+                continue  # A reconciliation tells it again when the link is up.
             if isinstance(effect, Launch):
                 self._launch(effect)
             elif isinstance(effect, Kill):
@@ -99,13 +119,15 @@ class SimulatedAgents:
     def poll(self, at: float, most: int) -> list[Command]:
         """What has happened by `at`: hosts seen and lost, then at most so many reports, oldest first.
 
-        What is left over keeps `next_wake` in the past.
+        What is left over keeps `next_wake` in the past. Nothing while the link is down.
         """
         self._advance(at)
+        if self._link.is_down:
+            return []
         commands: list[Command] = [*self._news]
-        if self._reports:
-            commands.append(ReportPods(self._reports[:most]))
-        self._news, self._reports = [], self._reports[most:]
+        self._news = []
+        if self._outbox:
+            commands.append(ReportPods(self._outbox.take(most)))
         return commands
 
     def stop_agent(self, name: HostName, at: float) -> None:
@@ -134,10 +156,11 @@ class SimulatedAgents:
         if host.silent:
             host.silent = False
             host.due_at = host.heard_at = at
-            self._reports += host.held.values()
+            for report in host.held.values():
+                self._outbox.add(report, self._link)
             self._settle_hosts([host], at)
 
-    def _host(self, name: HostName) -> _Host:
+    def _host(self, name: HostName) -> Host:
         host = self._hosts.get(name)
         if host is None:
             raise NotFound(f"hostname {name!r} has no agent")
@@ -182,10 +205,9 @@ class SimulatedAgents:
         latest result of its health check."""
         host = self._hosts[name]
         if host.silent:
-            before = host.held.pop(report.pod, None)
-            host.held[report.pod] = _with_health_of(before, report)
+            hold(host.held, report)
         else:
-            self._reports.append(report)
+            self._outbox.add(report, self._link)
 
     def _launch(self, launch: Launch) -> None:
         task = self._accept(launch)
@@ -216,7 +238,7 @@ class SimulatedAgents:
         """The master's own answer: the task is gone, or never was."""
         report = PodReport(pod, TaskState.LOST, message, reason)
         self._ended.add(report)
-        self._reports.append(report)
+        self._outbox.add(report, self._link)
 
     def _kill(self, kill: Kill) -> None:
         host = self._hosts.get(kill.host)
@@ -238,10 +260,10 @@ class SimulatedAgents:
             down = frozenset(order.down)
             for name in self._hosts:
                 self._set_down(name, name in down, at)
-        kills = {kill.pod: kill for kill in order.kills}
+        launches, kills = self._link.passed(order)
         answers: list[tuple[float, HostName, PodReport]] = []
         living: list[Task] = []
-        for launch in order.launches:
+        for launch in launches:
             host = self._hosts.get(launch.host)
             task = host.tasks.get(launch.pod) if host is not None else None
             if task is not None:
@@ -250,7 +272,7 @@ class SimulatedAgents:
             elif (ended := self._ended.report_of(launch.pod)) is not None:
                 # What a silent agent holds back is said when it is heard again, or overtaken by its loss.
                 if host is None or launch.pod not in host.held:
-                    self._reports.append(_reconciled(ended))
+                    self._outbox.add(_reconciled(ended), self._link)
             elif (task := self._accept(launch)) is not None:
                 since, report = self._catch_up(task, launch.at, kills.get(launch.pod), at)
                 answers.append((since, task.host, report))
@@ -262,7 +284,7 @@ class SimulatedAgents:
         for task in living:
             if not task.has_ended() and (health := task.health()) is not None:
                 self._say(task.host, health)
-        for kill in order.kills:
+        for kill in kills.values():
             self._kill(kill)
 
     def _catch_up(
@@ -281,10 +303,10 @@ class SimulatedAgents:
             self._task_timers.add(task.next_at, task)
         return since, report
 
-    def _settle_hosts(self, hosts: Sequence[_Host], at: float) -> None:
+    def _settle_hosts(self, hosts: Sequence[Host], at: float) -> None:
         """The master's part: agents that are due register, or are given up if they are silent."""
         seen: list[HostSeen] = []
-        lost: list[_Host] = []
+        lost: list[Host] = []
         for host in hosts:
             if host.due_at > at:
                 continue  # A timer of before the agent was stopped or started.
@@ -299,7 +321,7 @@ class SimulatedAgents:
         if lost:
             self._news.append(LoseHosts([host.seen.name for host in lost]))
         for host in lost:
-            self._lose_tasks(host)
+            self._lose_tasks(host, "The agent was silent for too long", REASON_AGENT_REMOVED)
 
     def _set_down(self, name: HostName, down: bool, at: float) -> None:
         """The master sends a host's agent away for maintenance, or lets it register again."""
@@ -309,26 +331,30 @@ class SimulatedAgents:
         host.down = down
         if down:
             host.registered, host.due_at = False, math.inf
-            self._lose_tasks(host)
+            self._lose_tasks(host, "The host was taken down for maintenance", REASON_AGENT_REMOVED)
         else:
-            self._register_after(host, at)
+            self._register([host], at)
 
-    def _register_after(self, host: _Host, at: float) -> None:
-        """Let it register in a while, as long as agents take for that."""
-        host.due_at = at + draw(self._seed, host.seen.name, "registration", self._latencies.registration_s)
-        self._host_timers.add(host.due_at, host)
-        self._settle_hosts([host], at)
+    def _register(self, hosts: Sequence[Host], at: float) -> None:
+        """Let them register in a while, as long as agents take for that."""
+        for host in hosts:
+            host.due_at = at + draw(
+                self._seed, host.seen.name, "registration", self._latencies.registration_s
+            )
+            if host.due_at > at:
+                self._host_timers.add(host.due_at, host)
+        self._settle_hosts(hosts, at)
 
-    def _lose_tasks(self, host: _Host) -> None:
+    def _lose_tasks(self, host: Host, why: str, reason: str) -> None:
         """The master gives up a host's tasks; the agent shuts them down without a word once it is back."""
         pods = [*host.tasks, *(pod for pod in host.held if pod not in host.tasks)]
         for pod in pods:
-            report = PodReport(pod, TaskState.LOST, "The agent was silent for too long", REASON_AGENT_REMOVED)
+            report = PodReport(pod, TaskState.LOST, why, reason)
             task = host.tasks.get(pod)
             if task is not None:
                 task.state, task.next_at = report.state, math.inf
                 self._bury(task, report)
-            self._reports.append(report)
+            self._outbox.add(report, self._link)
         host.held = {}
 
 
@@ -351,7 +377,7 @@ class _Ended:
         return self._young.get(pod) or self._old.get(pod)
 
 
-def _ports_free(launch: Launch, host: _Host) -> bool:
+def _ports_free(launch: Launch, host: Host) -> bool:
     """Whether each port is nobody's, and each that the scheduler picked is one that the agent offers."""
     first, last = host.seen.ports
     picked = [
@@ -362,14 +388,6 @@ def _ports_free(launch: Launch, host: _Host) -> bool:
         and host.ports.isdisjoint(launch.ports)
         and all(first <= number <= last for number in picked)
     )
-
-
-def _with_health_of(before: PodReport | None, report: PodReport) -> PodReport:
-    if before is None or before.healthy is None or report.healthy is not None:
-        return report
-    if report.state is not TaskState.RUNNING:
-        return report
-    return msgspec.structs.replace(report, reason=before.reason, healthy=before.healthy)
 
 
 def _reconciled(report: PodReport) -> PodReport:

@@ -52,6 +52,17 @@ class HostState(IntEnum):
     DOWN = 5
 
 
+class AgentState(IntEnum):
+    """Of a simulated agent, as the master knows it (derny.simulation.v1.AgentState)."""
+
+    INVALID = 0
+    REGISTERING = 1
+    REGISTERED = 2
+    SILENT = 3
+    LOST = 4
+    DOWN = 5
+
+
 class HealthState(IntEnum):
     INVALID = 0
     DISABLED = 1

@@ -3,31 +3,920 @@
 # plugin: python-betterproto2
 # This file has been @generated
 
-__all__ = ("SimulationServiceBase", "SimulationServiceStub")
+__all__ = (
+    "AddAgentsRequest",
+    "AddAgentsResponse",
+    "Agent",
+    "AgentState",
+    "CutLinkRequest",
+    "CutLinkResponse",
+    "ListAgentsRequest",
+    "ListAgentsResponse",
+    "RemoveAgentRequest",
+    "RemoveAgentResponse",
+    "RestartAgentRequest",
+    "RestartAgentResponse",
+    "RestoreLinkRequest",
+    "RestoreLinkResponse",
+    "SetAgentAttributesRequest",
+    "SetAgentAttributesResponse",
+    "Shape",
+    "SimulationServiceBase",
+    "SimulationServiceStub",
+    "StartAgentRequest",
+    "StartAgentResponse",
+    "StopAgentRequest",
+    "StopAgentResponse",
+)
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import betterproto2
 import grpclib
 from betterproto2 import grpclib as betterproto2_grpclib
 
+from ....message_pool import default_message_pool
+
 if TYPE_CHECKING:
     import grpclib.server
+    from betterproto2.grpclib.grpclib_client import MetadataLike
+    from grpclib.metadata import Deadline
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
+class AgentState(betterproto2.Enum):
+    """
+    What the master knows of an agent.
+    """
+
+    INVALID = 0
+    """
+    Not set.
+    """
+
+    REGISTERING = 1
+    """
+    It has not registered yet.
+    """
+
+    REGISTERED = 2
+    """
+    It is heard, and takes pods.
+    """
+
+    SILENT = 3
+    """
+    It has been stopped, and the master waits for it.
+    """
+
+    LOST = 4
+    """
+    It has been stopped for so long that the master has given it up.
+    """
+
+    DOWN = 5
+    """
+    Its host is in maintenance.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "AGENT_STATE_INVALID",
+            1: "AGENT_STATE_REGISTERING",
+            2: "AGENT_STATE_REGISTERED",
+            3: "AGENT_STATE_SILENT",
+            4: "AGENT_STATE_LOST",
+            5: "AGENT_STATE_DOWN",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "AGENT_STATE_INVALID": 0,
+            "AGENT_STATE_REGISTERING": 1,
+            "AGENT_STATE_REGISTERED": 2,
+            "AGENT_STATE_SILENT": 3,
+            "AGENT_STATE_LOST": 4,
+            "AGENT_STATE_DOWN": 5,
+        }
+
+
+@dataclass(eq=False, repr=False)
+class AddAgentsRequest(betterproto2.Message):
+    """
+    What SimulationService.AddAgents takes.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Without a count the name of the one new host; with a count they are called name-0, name-1, … Empty: host-N,
+    with the lowest numbers above all that are in use.
+    """
+
+    count: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many, from 1 to 1,000; 0 is one.
+    """
+
+    shape: "Shape | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What each of them offers; the default host if unset.
+    """
+
+    attributes: "list[___peloton__api__v1alpha__peloton__.Label]" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    What each of them has for attributes; a key may repeat. `hostname` and `host_pool` are none.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "AddAgentsRequest", AddAgentsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AddAgentsResponse(betterproto2.Message):
+    """
+    What SimulationService.AddAgents answers.
+    """
+
+    hostnames: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The names of the new hosts.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "AddAgentsResponse", AddAgentsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Agent(betterproto2.Message):
+    """
+    An agent, and what runs on it.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The name of its host.
+    """
+
+    state: "AgentState" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: AgentState(0))
+    """
+    What the master knows of it.
+    """
+
+    shape: "Shape | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What it offers in all.
+    """
+
+    attributes: "list[___peloton__api__v1alpha__peloton__.Label]" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Its attributes; a SET has one entry for each item.
+    """
+
+    pods: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Pods that it has been asked to run and that have not ended, whoever knows of it.
+    """
+
+    pods_running: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Those of them whose containers run.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "Agent", Agent)
+
+
+@dataclass(eq=False, repr=False)
+class CutLinkRequest(betterproto2.Message):
+    """
+    What SimulationService.CutLink takes: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "CutLinkRequest", CutLinkRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CutLinkResponse(betterproto2.Message):
+    """
+    What SimulationService.CutLink answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "CutLinkResponse", CutLinkResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListAgentsRequest(betterproto2.Message):
+    """
+    What SimulationService.ListAgents takes.
+    """
+
+    hostnames: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only these hosts; none means all. Unknown ones are passed over.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "ListAgentsRequest", ListAgentsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListAgentsResponse(betterproto2.Message):
+    """
+    A slice of what SimulationService.ListAgents answers; there is at least one.
+    """
+
+    agents: "list[Agent]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Agents.
+    """
+
+    link_up: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether anything passes between the daemon and the agents.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "ListAgentsResponse", ListAgentsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveAgentRequest(betterproto2.Message):
+    """
+    What SimulationService.RemoveAgent takes.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host of the agent.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "RemoveAgentRequest", RemoveAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveAgentResponse(betterproto2.Message):
+    """
+    What SimulationService.RemoveAgent answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "RemoveAgentResponse", RemoveAgentResponse)
+
+
+@dataclass(eq=False, repr=False)
+class RestartAgentRequest(betterproto2.Message):
+    """
+    What SimulationService.RestartAgent takes.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host of the agent.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "RestartAgentRequest", RestartAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RestartAgentResponse(betterproto2.Message):
+    """
+    What SimulationService.RestartAgent answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "RestartAgentResponse", RestartAgentResponse)
+
+
+@dataclass(eq=False, repr=False)
+class RestoreLinkRequest(betterproto2.Message):
+    """
+    What SimulationService.RestoreLink takes: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "RestoreLinkRequest", RestoreLinkRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RestoreLinkResponse(betterproto2.Message):
+    """
+    What SimulationService.RestoreLink answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "RestoreLinkResponse", RestoreLinkResponse)
+
+
+@dataclass(eq=False, repr=False)
+class SetAgentAttributesRequest(betterproto2.Message):
+    """
+    What SimulationService.SetAgentAttributes takes.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host of the agent.
+    """
+
+    attributes: "list[___peloton__api__v1alpha__peloton__.Label]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    All attributes that it is to have.
+    """
+
+
+default_message_pool.register_message(
+    "derny.simulation.v1", "SetAgentAttributesRequest", SetAgentAttributesRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class SetAgentAttributesResponse(betterproto2.Message):
+    """
+    What SimulationService.SetAgentAttributes answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message(
+    "derny.simulation.v1", "SetAgentAttributesResponse", SetAgentAttributesResponse
+)
+
+
+@dataclass(eq=False, repr=False)
+class Shape(betterproto2.Message):
+    """
+    What an agent offers. An amount of 0 is the default of a simulated host; gpus and revocable cpus have none.
+    """
+
+    cpu: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
+    """
+    Cpu cores; 8 by default.
+    """
+
+    memory_mb: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
+    """
+    Megabytes of memory; 32,768 by default.
+    """
+
+    disk_mb: "float" = betterproto2.field(3, betterproto2.TYPE_DOUBLE)
+    """
+    Megabytes of disk; 102,400 by default.
+    """
+
+    gpu: "float" = betterproto2.field(4, betterproto2.TYPE_DOUBLE)
+    """
+    Gpus.
+    """
+
+    revocable_cpu: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    Cpu cores for revocable pods.
+    """
+
+    first_port: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    The first port to pick from; 31000 by default.
+    """
+
+    last_port: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    The last port to pick from; 32000 by default.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "Shape", Shape)
+
+
+@dataclass(eq=False, repr=False)
+class StartAgentRequest(betterproto2.Message):
+    """
+    What SimulationService.StartAgent takes.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host of the agent.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "StartAgentRequest", StartAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class StartAgentResponse(betterproto2.Message):
+    """
+    What SimulationService.StartAgent answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "StartAgentResponse", StartAgentResponse)
+
+
+@dataclass(eq=False, repr=False)
+class StopAgentRequest(betterproto2.Message):
+    """
+    What SimulationService.StopAgent takes.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host of the agent.
+    """
+
+
+default_message_pool.register_message("derny.simulation.v1", "StopAgentRequest", StopAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class StopAgentResponse(betterproto2.Message):
+    """
+    What SimulationService.StopAgent answers: nothing.
+    """
+
+    pass
+
+
+default_message_pool.register_message("derny.simulation.v1", "StopAgentResponse", StopAgentResponse)
+
+
 class SimulationServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    The simulator's own control service. Its methods come with host faults; the name is reserved until then.
+    Disturbs the simulated agents and the link to them, to see what the scheduler makes of it.
+
+    All of it survives a restart of the daemon, as long as it keeps its state in a directory: added and removed
+    agents, attributes, who is stopped, the link. What the description of the fleet says (the topology file, the
+    flags) comes first, these changes on top. Lost in a restart of the daemon is only that an agent was restarted,
+    while the loss of its pods has not been heard yet. Every call is idempotent but for AddAgents and RemoveAgent.
     """
+
+    async def list_agents(
+        self,
+        message: "ListAgentsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[ListAgentsResponse]":
+        """
+        All agents with what runs on them, those of the fleet's description first, in slices.
+        """
+
+        async for response in self._unary_stream(
+            "/derny.simulation.v1.SimulationService/ListAgents",
+            message,
+            ListAgentsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
+    async def add_agents(
+        self,
+        message: "AddAgentsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AddAgentsResponse":
+        """
+        New agents, all alike. They register within the latency of registrations, and take pods then. The default
+        resource pool grows with them, unless a client has configured it.
+
+        Errors: INVALID_ARGUMENT for a name, an amount, ports or attributes that no agent can have; ALREADY_EXISTS for
+        a name that an agent has; RESOURCE_EXHAUSTED beyond the limit hosts_max, which counts all hosts ever seen.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/AddAgents",
+            message,
+            AddAgentsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def remove_agent(
+        self,
+        message: "RemoveAgentRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RemoveAgentResponse":
+        """
+        Takes an agent away for good: its pods are lost at once, and its host is UNKNOWN from now on.
+
+        Errors: NOT_FOUND.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/RemoveAgent",
+            message,
+            RemoveAgentResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def stop_agent(
+        self,
+        message: "StopAgentRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "StopAgentResponse":
+        """
+        Cuts an agent off from the master. Its containers run on, but nobody hears of them. After the lost-agent
+        time-out, counted from its last heartbeat, it is given up and its pods are lost.
+
+        Errors: NOT_FOUND.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/StopAgent",
+            message,
+            StopAgentResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def start_agent(
+        self,
+        message: "StartAgentRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "StartAgentResponse":
+        """
+        Lets a stopped agent be heard again. Within the time-out it says what it held back; after it, it registers
+        anew, and what still ran there is ended.
+
+        Errors: NOT_FOUND.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/StartAgent",
+            message,
+            StartAgentResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def restart_agent(
+        self,
+        message: "RestartAgentRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RestartAgentResponse":
+        """
+        Switches an agent's machine off and on: all its pods are lost, and it is heard.
+
+        Errors: NOT_FOUND.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/RestartAgent",
+            message,
+            RestartAgentResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def set_agent_attributes(
+        self,
+        message: "SetAgentAttributesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "SetAgentAttributesResponse":
+        """
+        Gives an agent other attributes, instead of all that it had; it registers anew with them. Its pods go on.
+
+        Errors: NOT_FOUND; INVALID_ARGUMENT for attributes that no agent can have.
+        """
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/SetAgentAttributes",
+            message,
+            SetAgentAttributesResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def cut_link(
+        self,
+        message: "CutLinkRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "CutLinkResponse":
+        """
+        Cuts the link between the daemon and the master of all agents: no launch, no kill and no status passes. Calls
+        of clients are served as ever. The master still judges which agents are lost, and maintenance still reaches it.
+        """
+
+        if message is None:
+            message = CutLinkRequest()
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/CutLink",
+            message,
+            CutLinkResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def restore_link(
+        self,
+        message: "RestoreLinkRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RestoreLinkResponse":
+        """
+        Restores the link: what was held back on either side takes effect now.
+        """
+
+        if message is None:
+            message = RestoreLinkRequest()
+
+        return await self._unary_unary(
+            "/derny.simulation.v1.SimulationService/RestoreLink",
+            message,
+            RestoreLinkResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+
+from ....peloton.api.v1alpha import peloton as ___peloton__api__v1alpha__peloton__
 
 
 class SimulationServiceBase(betterproto2_grpclib.ServiceBase):
     """
-    The simulator's own control service. Its methods come with host faults; the name is reserved until then.
+    Disturbs the simulated agents and the link to them, to see what the scheduler makes of it.
+
+    All of it survives a restart of the daemon, as long as it keeps its state in a directory: added and removed
+    agents, attributes, who is stopped, the link. What the description of the fleet says (the topology file, the
+    flags) comes first, these changes on top. Lost in a restart of the daemon is only that an agent was restarted,
+    while the loss of its pods has not been heard yet. Every call is idempotent but for AddAgents and RemoveAgent.
     """
 
+    async def list_agents(self, message: "ListAgentsRequest") -> "AsyncIterator[ListAgentsResponse]":
+        """
+        All agents with what runs on them, those of the fleet's description first, in slices.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+        yield ListAgentsResponse()
+
+    async def add_agents(self, message: "AddAgentsRequest") -> "AddAgentsResponse":
+        """
+        New agents, all alike. They register within the latency of registrations, and take pods then. The default
+        resource pool grows with them, unless a client has configured it.
+
+        Errors: INVALID_ARGUMENT for a name, an amount, ports or attributes that no agent can have; ALREADY_EXISTS for
+        a name that an agent has; RESOURCE_EXHAUSTED beyond the limit hosts_max, which counts all hosts ever seen.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def remove_agent(self, message: "RemoveAgentRequest") -> "RemoveAgentResponse":
+        """
+        Takes an agent away for good: its pods are lost at once, and its host is UNKNOWN from now on.
+
+        Errors: NOT_FOUND.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def stop_agent(self, message: "StopAgentRequest") -> "StopAgentResponse":
+        """
+        Cuts an agent off from the master. Its containers run on, but nobody hears of them. After the lost-agent
+        time-out, counted from its last heartbeat, it is given up and its pods are lost.
+
+        Errors: NOT_FOUND.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def start_agent(self, message: "StartAgentRequest") -> "StartAgentResponse":
+        """
+        Lets a stopped agent be heard again. Within the time-out it says what it held back; after it, it registers
+        anew, and what still ran there is ended.
+
+        Errors: NOT_FOUND.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def restart_agent(self, message: "RestartAgentRequest") -> "RestartAgentResponse":
+        """
+        Switches an agent's machine off and on: all its pods are lost, and it is heard.
+
+        Errors: NOT_FOUND.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def set_agent_attributes(
+        self, message: "SetAgentAttributesRequest"
+    ) -> "SetAgentAttributesResponse":
+        """
+        Gives an agent other attributes, instead of all that it had; it registers anew with them. Its pods go on.
+
+        Errors: NOT_FOUND; INVALID_ARGUMENT for attributes that no agent can have.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def cut_link(self, message: "CutLinkRequest") -> "CutLinkResponse":
+        """
+        Cuts the link between the daemon and the master of all agents: no launch, no kill and no status passes. Calls
+        of clients are served as ever. The master still judges which agents are lost, and maintenance still reaches it.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def restore_link(self, message: "RestoreLinkRequest") -> "RestoreLinkResponse":
+        """
+        Restores the link: what was held back on either side takes effect now.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def __rpc_list_agents(
+        self, stream: "grpclib.server.Stream[ListAgentsRequest, ListAgentsResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        await self._call_rpc_handler_server_stream(
+            self.list_agents,
+            stream,
+            request,
+        )
+
+    async def __rpc_add_agents(
+        self, stream: "grpclib.server.Stream[AddAgentsRequest, AddAgentsResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.add_agents(request)
+        await stream.send_message(response)
+
+    async def __rpc_remove_agent(
+        self, stream: "grpclib.server.Stream[RemoveAgentRequest, RemoveAgentResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.remove_agent(request)
+        await stream.send_message(response)
+
+    async def __rpc_stop_agent(
+        self, stream: "grpclib.server.Stream[StopAgentRequest, StopAgentResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.stop_agent(request)
+        await stream.send_message(response)
+
+    async def __rpc_start_agent(
+        self, stream: "grpclib.server.Stream[StartAgentRequest, StartAgentResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.start_agent(request)
+        await stream.send_message(response)
+
+    async def __rpc_restart_agent(
+        self, stream: "grpclib.server.Stream[RestartAgentRequest, RestartAgentResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.restart_agent(request)
+        await stream.send_message(response)
+
+    async def __rpc_set_agent_attributes(
+        self, stream: "grpclib.server.Stream[SetAgentAttributesRequest, SetAgentAttributesResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.set_agent_attributes(request)
+        await stream.send_message(response)
+
+    async def __rpc_cut_link(self, stream: "grpclib.server.Stream[CutLinkRequest, CutLinkResponse]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.cut_link(request)
+        await stream.send_message(response)
+
+    async def __rpc_restore_link(
+        self, stream: "grpclib.server.Stream[RestoreLinkRequest, RestoreLinkResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.restore_link(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
-        return {}
+        return {
+            "/derny.simulation.v1.SimulationService/ListAgents": grpclib.const.Handler(
+                self.__rpc_list_agents,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                ListAgentsRequest,
+                ListAgentsResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/AddAgents": grpclib.const.Handler(
+                self.__rpc_add_agents,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                AddAgentsRequest,
+                AddAgentsResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/RemoveAgent": grpclib.const.Handler(
+                self.__rpc_remove_agent,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RemoveAgentRequest,
+                RemoveAgentResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/StopAgent": grpclib.const.Handler(
+                self.__rpc_stop_agent,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                StopAgentRequest,
+                StopAgentResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/StartAgent": grpclib.const.Handler(
+                self.__rpc_start_agent,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                StartAgentRequest,
+                StartAgentResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/RestartAgent": grpclib.const.Handler(
+                self.__rpc_restart_agent,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RestartAgentRequest,
+                RestartAgentResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/SetAgentAttributes": grpclib.const.Handler(
+                self.__rpc_set_agent_attributes,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                SetAgentAttributesRequest,
+                SetAgentAttributesResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/CutLink": grpclib.const.Handler(
+                self.__rpc_cut_link,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                CutLinkRequest,
+                CutLinkResponse,
+            ),
+            "/derny.simulation.v1.SimulationService/RestoreLink": grpclib.const.Handler(
+                self.__rpc_restore_link,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RestoreLinkRequest,
+                RestoreLinkResponse,
+            ),
+        }
