@@ -180,6 +180,7 @@ DATA = {
     "model/records",
     "model/specs",
     "model/periods",
+    "model/rules",
     "core/commands",
     "core/events",
     # Tested through every test of core.

@@ -11,6 +11,7 @@ import msgspec
 
 from derny.edge import connection
 from derny.model.periods import Limits, Periods
+from derny.model.rules import DEFAULT_RULES, Rules
 from derny.topology import Fleet, Span
 
 
@@ -28,3 +29,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     periods: Periods = Periods()
     limits: Limits = Limits()
     edge: connection.Limits = connection.Limits()
+    rules: Rules = DEFAULT_RULES

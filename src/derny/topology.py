@@ -30,7 +30,8 @@ from derny.model.agents import (
 )
 from derny.model.ids import HostName
 from derny.model.periods import Limits, Periods
-from derny.model.resources import MILLI, Resources, whole_units
+from derny.model.resources import FDS, MILLI, Resources, whole_units
+from derny.model.rules import DEFAULT_RULES, Policy, Rules
 
 Labels = tuple[tuple[str, str], ...]
 Span = tuple[float, float]
@@ -60,6 +61,7 @@ class HostGroup(msgspec.Struct, frozen=True, kw_only=True):
     ip: str = _FIRST_IP
     ports: tuple[int, int] = DEFAULT_PORTS
     labels: Labels = ()
+    fds: int = FDS
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Fleet(msgspec.Struct, frozen=True):
                 capacity=group.capacity,
                 ports=group.ports,
                 labels=(("hostname", name), *group.labels),
+                fds=group.fds,
             )
             for group in self.groups
             for index, name in enumerate(group.names)
@@ -94,6 +97,7 @@ class Topology(NamedTuple):
     latencies: Mapping[str, Span]
     limits: Limits = Limits()
     edge: connection.Limits = connection.Limits()
+    rules: Rules = DEFAULT_RULES
 
 
 def fleet_of_shape(count: int, shape: str = "", hosts_max: int = _HOSTS_MAX) -> Fleet:
@@ -112,7 +116,7 @@ def load_topology(path: Path, hosts_max: int = _HOSTS_MAX) -> Topology:
     documents = read(path)
     if len(documents) > 1:
         raise SpecError(f"{documents[1].place}: a second document; expected one topology in a file")
-    parts = documents[0].fields(("groups", "periods", "latencies", "limits"))
+    parts = documents[0].fields(("groups", "periods", "latencies", "limits", "placement"))
     if "groups" not in parts:
         raise SpecError(f"{documents[0].place}: groups is missing; expected a list of groups of hosts")
     limits, edge = _limits(parts["limits"]) if "limits" in parts else (Limits(), connection.Limits())
@@ -122,6 +126,7 @@ def load_topology(path: Path, hosts_max: int = _HOSTS_MAX) -> Topology:
         _latencies(parts["latencies"]) if "latencies" in parts else DEFAULT_LATENCIES,
         limits,
         edge,
+        _rules(parts["placement"]) if "placement" in parts else DEFAULT_RULES,
     )
 
 
@@ -202,7 +207,7 @@ def _fleet(groups_item: Item, hosts_max: int) -> Fleet:
 
 
 def _group(item: Item, next_ip: IPv4Address, hosts_left: int) -> HostGroup:
-    parts = item.fields(("name", "count", "resources", "ports", "ip", "attributes"))
+    parts = item.fields(("name", "count", "resources", "ports", "ip", "attributes", "fds"))
     if "name" not in parts:
         raise SpecError(
             f"{item.place}: {item.name}.name is missing; expected a name or a pattern host{{0..2}}"
@@ -214,6 +219,7 @@ def _group(item: Item, next_ip: IPv4Address, hosts_left: int) -> HostGroup:
         ip=_first_ip(parts["ip"], len(names)) if "ip" in parts else str(next_ip),
         ports=_ports(parts["ports"]) if "ports" in parts else DEFAULT_PORTS,
         labels=_labels(parts["attributes"]) if "attributes" in parts else (),
+        fds=parts["fds"].whole(0, FDS) if "fds" in parts else FDS,
     )
 
 
@@ -302,6 +308,23 @@ def _values_of_type(kind: str, value: Item) -> list[str]:
     if kind == "RANGES":
         return []  # Peloton makes no labels of them
     return [f"{value.number():.6f}" if kind == "SCALAR" else value.text()]
+
+
+# Placement.
+
+
+def _rules(item: Item) -> Rules:
+    """How hosts are chosen; see `model.rules` for what each key means."""
+    parts = item.fields(Rules._fields)
+    switches = {name: value.truth() for name, value in parts.items() if name != "policy"}
+    policy = DEFAULT_RULES.policy
+    if "policy" in parts:
+        known = {policy.value: policy for policy in Policy}
+        written = parts["policy"].text(" or ".join(known))
+        if written not in known:
+            raise parts["policy"].wrong(" or ".join(known))
+        policy = known[written]
+    return DEFAULT_RULES._replace(policy=policy, **switches)
 
 
 # Times.

@@ -135,7 +135,7 @@ REFUSED = {
         ["spec.default_spec.revocable", "spec.sla"],
     ),
     "an unknown pool and what is not supported": (
-        together(spec_with(respool_id=ResourcePoolId(OTHER)), pod_with(constraint=Constraint())),
+        together(spec_with(respool_id=ResourcePoolId(OTHER)), pod_with(volume=PersistentVolumeSpec())),
         NOT_FOUND,
         ["pool", OTHER],
     ),
@@ -148,7 +148,16 @@ REFUSED = {
     "an empty pool": (spec_with(respool_id=ResourcePoolId()), INVALID, ["spec.respool_id", "unset"]),
     "the root": (spec_with(respool_id=ResourcePoolId("root")), INVALID, ["spec.respool_id", "root", "leaf"]),
     "an unknown pool": (spec_with(respool_id=ResourcePoolId(OTHER)), NOT_FOUND, ["pool", OTHER]),
-    "a constraint": (pod_with(constraint=Constraint()), UNIMPLEMENTED, ["default_spec.constraint"]),
+    "a constraint that says nothing": (
+        pod_with(constraint=Constraint()),
+        INVALID,
+        ["spec.default_spec.constraint.type is CONSTRAINT_TYPE_INVALID"],
+    ),
+    "a malformed constraint in an override": (
+        override(PodSpec(constraint=Constraint())),
+        INVALID,
+        ["spec.instance_spec[1].constraint.type"],
+    ),
     "a persistent volume": (pod_with(volume=PersistentVolumeSpec()), UNIMPLEMENTED, ["default_spec.volume "]),
     "a volume": (pod_with(volumes=[VolumeSpec(name="v")]), UNIMPLEMENTED, ["default_spec.volumes"]),
     "a host port": (pod_with(host_ports=[PortSpec(name="p")]), UNIMPLEMENTED, ["default_spec.host_ports"]),

@@ -8,8 +8,10 @@ import pytest
 from builders import JOB, POOL, Bench, a_job, a_template, amounts, job_id
 from derny.core import commands
 from derny.core.audit import audit, fingerprint
+from derny.core.holds import Hold
 from derny.core.state import State
 from derny.model.ids import HostName
+from derny.model.specs import Condition, LabelConstraint, LabelKind
 from derny.model.states import HostState, PodState, TaskState
 from derny.model.timers import TimingWheel
 
@@ -20,6 +22,10 @@ def bench() -> Bench:
     bench = Bench(hosts=2, cpu=8)
     bench.running(a_job(2, template=a_template(ports=1)))
     bench.report(TaskState.FAILED, 1)
+    near = LabelConstraint(LabelKind.POD, Condition.LESS_THAN, "app", "web", 2)
+    for number in (4, 5):
+        apart = a_template(0, labels=(("app", "web"),), constraint=near)
+        bench.create(a_job(1, template=apart, name="apart"), job_id(number))
     bench.create(a_job(1, template=a_template(cpu=12), name="wide"), job_id(2))
     bench.create(a_job(9, name="many"), job_id(3))
     return bench
@@ -80,6 +86,11 @@ def _forget_the_first_pod(state: State) -> None:
         (_set("pool.controller", amounts(99)), "as controller"),
         (lambda state: setattr(state.tree, "waiting", OrderedDict()), "pools with a queue"),
         (lambda state: state.table.credit(0, amounts(1)), "free of"),
+        (lambda state: state.table.debit(0, amounts(), fds=1), "file descriptors"),
+        (lambda state: state.table.pod_labels.add(JOB, (("app", "web"),), [0]), "jobs whose pods carry"),
+        (lambda state: state.table.pod_labels.add(JOB, (("app", "web"),), [0]), "is counted as"),
+        (lambda state: state.table.hold(0), "other holds"),
+        (lambda state: state.holds.of.update({state.jobs[JOB].pods[0]: Hold(0, 0.0)}), "come back"),
         (lambda state: setattr(state.tree, "capacity", amounts()), "root's capacity"),
         (_set("host.pods", {}), "remembers other pods"),
         (_set("host.pool", "blue"), "is not in its pool"),

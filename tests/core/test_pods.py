@@ -58,7 +58,7 @@ def test_one_decision_about_many_pods_is_one_event() -> None:
     assert bench.settle() == [
         events.PodsCreated(JOB, 0, 3),
         events.GangsAdmitted(JOB, [0, 1, 2]),
-        events.PodsPlaced(JOB, [0, 1, 2], [0, 0, 0], []),
+        events.PodsPlaced(JOB, [0, 1, 2], [0, 0, 1], []),
     ]
 
 
@@ -401,7 +401,7 @@ def test_a_stop_kills_what_runs_with_its_grace() -> None:
         events.PodsKillRequested(JOB, [0, 1]),
     ]
     assert bench.states() == [S.KILLING] * 2
-    assert bench.effects[-1] == Kill(PodId(f"{JOB}-1-1"), "host-0", 30, bench.at)  # type: ignore[arg-type]  # spelled out on purpose
+    assert bench.effects[-1] == Kill(PodId(f"{JOB}-1-1"), "host-1", 30, bench.at)  # type: ignore[arg-type]  # spelled out on purpose
     assert bench.pod().termination == Termination(TerminationReason.KILLED_ON_REQUEST)
     bench.report(T.KILLED, 0, 1)
     assert bench.states() == [S.KILLED] * 2

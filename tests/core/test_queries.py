@@ -138,7 +138,7 @@ def test_events_are_those_of_one_run_newest_first() -> None:
     ]
     assert {(event.pod, event.previous) for event in now} == {(f"{JOB}-0-2", f"{JOB}-0-1")}
     assert {(event.pod, event.previous) for event in before} == {(f"{JOB}-0-1", f"{JOB}-0-0")}
-    assert [(event.host, event.agent_id) for event in now[:2]] == [("host-0", "agent-0"), (None, "")]
+    assert [(event.host, event.agent_id) for event in now[:2]] == [("host-1", "agent-1"), (None, "")]
 
 
 def test_every_event_has_the_moment_at_which_it_was_written() -> None:

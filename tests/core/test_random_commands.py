@@ -15,9 +15,11 @@ from derny.core.state import State
 from derny.model.errors import Refusal
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
+from derny.model.rules import DEFAULT_RULES
 from derny.model.specs import PodTemplate
 from derny.model.states import POD_ON_HOST, POD_TERMINAL, Gate, JobState, PodState, TaskState
 from derny.placement import engine
+from derny.placement.filters import ask_of
 
 K = TypeVar("K")
 V = TypeVar("V", queries.JobView, queries.PodView)
@@ -297,7 +299,7 @@ class Cluster(RuleBasedStateMachine):
             assert queries.waiting_reason(state, queries.pod_info(state, job, instance))
         elif pod.state is PodState.PLACING:
             assert pod.message
-            assert engine.place(state.table, pod.template.demand, pod.template.ports, 1).unplaced
+            assert engine.place(state.table, ask_of(pod.template), 1, DEFAULT_RULES).unplaced
         else:
             assert (pod.goal, pod.state) == (PodState.RUNNING, PodState.RUNNING)
 

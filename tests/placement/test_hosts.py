@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from derny.model.ids import HostName
-from derny.model.resources import NOTHING, Resources
+from derny.model.resources import FDS, NOTHING, Resources
 from derny.placement.hosts import HostTable, Ports
 
 HUGE = 10**12
@@ -34,7 +34,7 @@ def test_each_kind_is_one_contiguous_run_of_int64() -> None:
     table = a_table(SHAPE, SHAPE, SHAPE)
     assert table.free_units.dtype == np.int64
     assert all(row.flags.c_contiguous for row in table.free_units)
-    assert table.free_units[:, 1].tolist() == list(SHAPE)
+    assert table.free_units[:, 1].tolist() == [*SHAPE, FDS]
 
 
 def test_a_known_name_keeps_its_row_and_its_use() -> None:
@@ -44,7 +44,7 @@ def test_a_known_name_keeps_its_row_and_its_use() -> None:
     assert row == 1
     assert len(table) == 2
     assert table.free(1) == SHAPE.minus(Resources(cpu=2_000))
-    assert table.labels[1] == (("rack", "r1"),)
+    assert table.labels[1] == (("hostname", "host-1"), ("rack", "r1"))
     assert table.used_ports(1) == [31000, 31002], (
         "a taken number stays taken when the range moves away from it"
     )

@@ -12,7 +12,7 @@ from derny.api import container_in, pod_spec
 from derny.api.container_in import NAME_MAX
 from derny.model.errors import Invalid, Unimplemented
 from derny.model.resources import NOTHING, Resources
-from derny.model.specs import Container, PodTemplate, PortRequest
+from derny.model.specs import Constraint, Container, PodTemplate, PortRequest
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec
 
@@ -130,7 +130,6 @@ def _check_foldable(where: str, pod: PodSpec) -> None:
 
 
 _LATER: tuple[tuple[str, Callable[[PodSpec], object], str], ...] = (
-    ("constraint", lambda pod: pod.constraint, "constraints"),
     ("volume", lambda pod: pod.volume, "persistent volumes"),
     ("volumes", lambda pod: pod.volumes, "volumes"),
     ("host_ports", lambda pod: pod.host_ports, "host ports"),
@@ -153,7 +152,7 @@ def later(where: str, what: str) -> Unimplemented:
     return Unimplemented(f"{where} asks for {what}, which this release does not support yet")
 
 
-def template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
+def template(pod: PodSpec, revocable: bool, preemptible: bool, constraint: Constraint | None) -> PodTemplate:
     """What is decided on of a pod; one that `check` has passed."""
     containers = tuple(_container(pod, each) for each in pod.containers)
     return PodTemplate(
@@ -163,6 +162,7 @@ def template(pod: PodSpec, revocable: bool, preemptible: bool) -> PodTemplate:
         preemptible=preemptible,
         controller=pod.controller,
         health_checked=any(container.check is not None for container in containers),
+        constraint=constraint,
         labels=pod_spec.labels_of(pod.labels),
         fds=_fds(pod),
         containers=containers,

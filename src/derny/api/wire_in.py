@@ -14,6 +14,7 @@ import msgspec
 
 from derny.api import pod_in, pod_spec
 from derny.api.codec import encode, field_bytes, wire_bytes
+from derny.api.constraints import constraint_of
 from derny.api.container_in import NAME_MAX, check_amount
 from derny.api.pod_in import later
 from derny.core.commands import UpdatePool
@@ -105,7 +106,8 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
     template_of: dict[int, int] = {}
     for instance, where, pod in _distinct_pods(message):
         pod_in.check(f"instance {instance}: {where}", instance, pod, sla)
-        template = pod_in.template(pod, revocable, preemptible)
+        constraint = constraint_of(pod.constraint, f"{where}.constraint", limits)
+        template = pod_in.template(pod, revocable, preemptible, constraint)
         if number := numbers.setdefault(template, len(numbers)):
             template_of[instance] = number
     return JobSpec(
@@ -133,6 +135,7 @@ def _check_job(message: JobMessage, limits: Limits) -> None:
         raise Invalid("spec.sla.revocable is true and preemptible false; revocable pods must be preemptible")
     if default is not None:
         pod_in.check_ports("spec.default_spec", default)
+        constraint_of(default.constraint, "spec.default_spec.constraint", limits)
     if message.instance_count > limits.pods_per_job_max:
         raise Invalid(
             f"spec.instance_count: {message.instance_count} pods requested, at most {limits.pods_per_job_max}"

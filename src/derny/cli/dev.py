@@ -120,6 +120,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         periods=topology.periods,
         limits=topology.limits,
         edge=topology.edge,
+        rules=topology.rules,
         seed=flags["seed"],
         host=flags["host"],
         port=flags["port"],

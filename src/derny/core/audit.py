@@ -15,10 +15,11 @@ from derny.core.goals import OWED
 from derny.core.hosts import labels_of
 from derny.core.maintenance import owed_state
 from derny.core.state import AT_REST, State, is_at_rest, new_counts
-from derny.model.ids import PoolId, pod_name
+from derny.model.ids import JobId, PoolId, pod_name
 from derny.model.records import Job, Pod, Pool, Queue
 from derny.model.resources import NOTHING, Resources
 from derny.model.states import POD_ADMITTED, POD_ON_HOST, HostState, PodState
+from derny.placement.labels import Label
 
 
 def audit(state: State) -> list[str]:
@@ -29,6 +30,8 @@ def audit(state: State) -> list[str]:
         *_of_groups(state),
         *_of_pools(state),
         *_of_hosts(state),
+        *_of_labels(state),
+        *_of_holds(state),
         *_of_maintenance(state),
         *_of_owed_steps(state),
     ]
@@ -174,11 +177,13 @@ def _of_pools(state: State) -> Iterator[str]:
 def _of_hosts(state: State) -> Iterator[str]:
     """No host gives away more than it has, no port twice, and what is free is what pods have left."""
     used: dict[str, Resources] = {}
+    fds: Counter[str] = Counter()
     there: dict[str, set[int]] = {}
     ports: dict[str, list[int]] = {}
     for _, pod in _pods(state):
         if pod.state in POD_ON_HOST and pod.host is not None:
             used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.demand)
+            fds[pod.host] += pod.template.fds
             there.setdefault(pod.host, set()).add(id(pod))
             ports.setdefault(pod.host, []).extend(pod.ports)
     for host in state.hosts.values():
@@ -186,12 +191,45 @@ def _of_hosts(state: State) -> Iterator[str]:
         if state.table.free(host.row).plus(taken) != host.capacity:
             free = state.table.free(host.row)
             yield f"host {host.name} has {free} free of {host.capacity}, its pods use {taken}"
+        if state.table.free_fds(host.row) + fds[host.name] != host.fds:
+            yield f"host {host.name} and its pods disagree about its file descriptors"
         if set(map(id, host.pods)) != there.get(host.name, set()):
             yield f"host {host.name} remembers other pods than those that are on it"
         if sorted(ports.get(host.name, [])) != state.table.used_ports(host.row):
             yield f"host {host.name} and its pods disagree about its ports"
     if state.tree.capacity != state.table.total_capacity():
         yield "the root's capacity is not that of the hosts"
+
+
+def _of_labels(state: State) -> Iterator[str]:
+    """How many pods on each host carry a label, and how many of which jobs."""
+    rows: dict[Label, Counter[int]] = {}
+    carriers: dict[Label, Counter[JobId]] = {}
+    for job, pod in _pods(state):
+        if pod.state in POD_ON_HOST and pod.host is not None:
+            for label in pod.template.labels:
+                rows.setdefault(label, Counter())[state.table.row_of[pod.host]] += 1
+                carriers.setdefault(label, Counter())[job.id] += 1
+    if carriers != state.table.pod_labels.carriers:
+        yield "the jobs whose pods carry labels are other ones than those that are remembered"
+    for label, counts in state.table.pod_labels.counted().items():
+        if counts != rows.get(label, {}):
+            yield f"pod label {label} is counted as {counts}, pods on hosts carry it {rows.get(label, {})}"
+
+
+def _of_holds(state: State) -> Iterator[str]:
+    """Hosts are kept for pods that may come back, and for nobody else."""
+    rows = Counter(hold.row for hold in state.holds.of.values())
+    if {row: count for row, count in enumerate(state.table.holds.tolist()) if count} != rows:
+        yield "the host table has other holds than there are"
+    if (state.table.hold_count, state.holds.jobs) != (
+        len(state.holds.of),
+        Counter(pod.job for pod in state.holds.of),
+    ):
+        yield "holds are counted wrongly"
+    for pod in state.holds.of:
+        if not state.is_live(pod) or pod.state in POD_ON_HOST or pod.desired_host is None:
+            yield f"pod {_name(pod)} holds a host and does not come back to it"
 
 
 def _of_maintenance(state: State) -> Iterator[str]:

@@ -33,7 +33,7 @@ def decide_lose(state: State, command: LoseHosts, at: float) -> list[HostsLost]:
 def apply_seen(state: State, event: HostsSeen, at: float) -> None:
     for seen in event.hosts:
         host = state.hosts.get(seen.name)
-        row = state.table.add(seen.name, seen.capacity, seen.ports)
+        row = state.table.add(seen.name, seen.capacity, seen.ports, fds=seen.fds)
         if host is None:
             host = state.hosts[seen.name] = Host(
                 seen.name, seen.agent_id, seen.ip, seen.capacity, seen.ports, seen.labels, row, fds=seen.fds
@@ -77,7 +77,9 @@ def give_back(state: State, pod: Pod) -> None:
     """A run has ended: what it held of its host is free again. The last one that leaves ends a drain."""
     assert pod.host is not None
     host = state.hosts[pod.host]
-    state.table.credit(host.row, pod.template.demand, pod.ports)
+    state.table.credit(host.row, pod.template.demand, pod.ports, pod.template.fds)
+    if pod.template.labels:
+        state.table.pod_labels.remove(pod.job, pod.template.labels, host.row)
     del host.pods[pod]
     if not host.pods and host.state is HostState.DRAINING:
         state.dirty_hosts[host.name] = None

@@ -13,7 +13,6 @@ any loop.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from derny.capacity.admission import admissible
@@ -35,15 +34,14 @@ from derny.core.commands import Command
 from derny.core.effects import Effect, Reconcile, effects_of
 from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
+from derny.core.placing import PlacePass
 from derny.core.queries import Changes, changes
-from derny.core.state import Group, State
+from derny.core.state import State
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits, Periods
-from derny.model.records import Host, Pod
-from derny.model.resources import Resources
-from derny.model.specs import PortRequest
+from derny.model.records import Host
+from derny.model.rules import DEFAULT_RULES, Rules
 from derny.model.states import Gate, HostState
-from derny.placement import engine
 
 Decider = Callable[[State, Any, float], list[Any]]
 Applier = Callable[[State, Any, float], None]
@@ -95,23 +93,18 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
     Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
 }
 
-LOOK_COST = 4
-"""What a look for hosts counts against a turn's budget, in entities, besides the pods that it places."""
-BARREN_COST = 10
-"""What a look over all hosts counts that finds none."""
-
 
 class Machine:
     """All state, and the only way to change it."""
 
-    def __init__(self, periods: Periods, limits: Limits) -> None:
+    def __init__(self, periods: Periods, limits: Limits, rules: Rules = DEFAULT_RULES, seed: int = 0) -> None:
+        """With `seed` begins the turn of hosts that are equally good."""
         self.state = State()
+        self.state.cursor = seed
         self._periods = periods
         self._limits = limits
         self._effects: list[Effect] = []
-        self._barren: dict[tuple[Resources, tuple[PortRequest, ...]], str] = {}
-        self._barren_at = -1
-        self._retry_at: float | None = None
+        self._placing = PlacePass(self.state, periods, rules, self._take)
         self.deciders: dict[type[Command], Decider] = {
             commands.CreatePool: partial(pools.decide_create, limits=limits),
             commands.UpdatePool: pools.decide_update,
@@ -159,7 +152,7 @@ class Machine:
             self._settle(at, budget, done)
         self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
         more = self._admit(at, budget, done)
-        more |= self._place(at, budget, done)
+        more |= self._placing.run(at, budget, done)
         compared = reconciliation.next_slice(self.state, at, budget, self._periods)
         if compared is not None:
             self._effects.append(compared)
@@ -192,7 +185,7 @@ class Machine:
         """When time alone will owe a step; None when only a command can."""
         next_due = self.state.timers.next_due if self._settles else None
         entitlement = self.state.cycle.next_due(self.state.tree, self._periods.entitlement_s)
-        due = (next_due, self._retry_at, entitlement, reconciliation.next_due(self.state))
+        due = (next_due, self._placing.wake, entitlement, reconciliation.next_due(self.state))
         wakes = [wake for wake in due if wake is not None]
         return min(wakes, default=None)
 
@@ -290,68 +283,3 @@ class Machine:
             if budget <= 0:
                 break
         return any(tree.pools[pool].blocked_at != tree.version for pool in tree.waiting)
-
-    def _place(self, at: float, budget: int, done: list[Event]) -> bool:
-        """Find hosts for admitted pods, group by group; groups take turns."""
-        table, groups = self.state.table, self.state.groups
-        more, self._retry_at = False, None
-        if Gate.LAUNCH in self.state.closed:
-            return False
-        for key, group in list(groups.items()):
-            if not group.fresh and not self._is_worth_a_look(group, at):
-                if group.stuck_at != table.version:
-                    self._retry_at = min(group.retry_at, self._retry_at or group.retry_at)
-                continue
-            if budget <= 0:
-                return True
-            if group.stuck_at != table.version:
-                budget -= self._place_group(key[0], group, at, budget, done)
-            if group.fresh and group.stuck_at == table.version:
-                budget -= self._tell_unplaced(key[0], group, at, budget, done)
-            if key in groups:
-                groups.move_to_end(key)
-                more |= bool(group.fresh) or group.stuck_at != table.version
-        return more
-
-    def _is_worth_a_look(self, group: Group, at: float) -> bool:
-        """Whether room may have grown since nobody found any; for pods that have looked before, not at
-        once."""
-        return group.stuck_at != self.state.table.version and bool(group.fresh or at >= group.retry_at)
-
-    def _place_group(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
-        """Place what finds room, longest waiting first; returns the cost."""
-        state, template = self.state, group.template
-        barren = self._barren_looks()
-        asked = (template.demand, template.ports)
-        if asked in barren:
-            self._is_stuck(group, barren[asked], at)
-            return 1
-        waiting: list[Pod] = [*islice(group.tried, budget)]
-        waiting += islice(group.fresh, budget - len(waiting))
-        placed = engine.place(state.table, template.demand, template.ports, len(waiting), state.cursor)
-        state.cursor = placed.cursor
-        if placed.rows:
-            instances = [pod.instance for pod in waiting[: len(placed.rows)]]
-            self._take(events.PodsPlaced(job, instances, placed.rows, placed.ports), at, done)
-        if not placed.unplaced:
-            return len(waiting) + LOOK_COST
-        barren[asked] = placed.pending_reason()
-        self._is_stuck(group, barren[asked], at)
-        return len(placed.rows) + BARREN_COST
-
-    def _barren_looks(self) -> dict[tuple[Resources, tuple[PortRequest, ...]], str]:
-        """What no host has room for, and why; forgotten as soon as room may have grown."""
-        if self._barren_at != self.state.table.version:
-            self._barren_at, self._barren = self.state.table.version, {}
-        return self._barren
-
-    def _is_stuck(self, group: Group, reason: str, at: float) -> None:
-        group.stuck_at = self.state.table.version
-        group.reason = reason
-        group.retry_at = at + self._periods.placing_retry_s
-
-    def _tell_unplaced(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
-        """Pods that no host has room for stand PLACING, with the reason."""
-        told = [pod.instance for pod in islice(group.fresh, max(budget, 1))]
-        self._take(events.PodsUnplaced(job, told, group.reason), at, done)
-        return len(told)

@@ -220,14 +220,13 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
     job = state.jobs[event.job]
     names = state.table.name_of
     pods = [job.pods[instance] for instance in event.instances]
-    demand = pods[0].template.demand
-    assert all(pod.template is pods[0].template for pod in pods)
-    if event.ports:
-        for pod, row, ports in zip(pods, event.hosts, event.ports, strict=True):
-            state.table.debit(row, demand, ports)
-            pod.ports = ports
-    else:
-        state.table.debit_many(event.hosts, demand)
+    template = pods[0].template
+    assert all(pod.template is template for pod in pods)
+    state.table.debit_many(event.hosts, template.demand, event.ports, template.fds)
+    for pod, ports in zip(pods, event.ports, strict=False):
+        pod.ports = ports
+    if template.labels:
+        state.table.pod_labels.add(job.id, template.labels, event.hosts)
     for pod, row in zip(pods, event.hosts, strict=True):
         state.leave_group(pod)
         pod.host = names[row]

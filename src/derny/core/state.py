@@ -6,6 +6,7 @@ after it look again.
 """
 
 from collections import OrderedDict, deque
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,7 @@ from derny.capacity.cycle import Cycle
 from derny.capacity.tree import PoolTree
 from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
+from derny.core.holds import Holds
 from derny.model.errors import NotFound
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId
 from derny.model.records import Host, Job, Pod
@@ -22,6 +24,11 @@ from derny.model.timers import TimingWheel
 from derny.placement.hosts import HostTable
 
 GroupKey = tuple[JobId, int]
+
+Version = tuple[int, int]
+"""Of the host table, and of those labels of pods that a constraint speaks of."""
+UNKNOWN: Final[Version] = (-1, 0)
+NEVER: Final = float("inf")
 
 AT_REST = frozenset(
     {
@@ -50,10 +57,12 @@ class Group(msgspec.Struct, eq=False):
     template: PodTemplate
     fresh: OrderedDict[Pod, None]
     tried: OrderedDict[Pod, None]
-    stuck_at: int = -1
-    """Version of the host table at which no host had room; -1 when there may be some."""
+    stuck_at: Version = UNKNOWN
+    """At which no host had room; UNKNOWN when there may be some."""
     retry_at: float = 0.0
     """When the `tried` pods may look for a host again, if room has grown."""
+    patient_until: float = NEVER
+    """When the first of the pods that wait for their own hosts will take any other."""
     reason: str = ""
 
 
@@ -91,6 +100,7 @@ class State:
         """Every host is in exactly one, in the order in which they came there."""
         self.table = HostTable()
         self.groups: OrderedDict[GroupKey, Group] = OrderedDict()
+        self.holds = Holds(self.table)
         self.cursor = 0
         self.texts = Texts()
         self.timers: TimingWheel[Pod | JobId | Host] = TimingWheel()
@@ -167,6 +177,8 @@ class State:
         if unavailable is not pod.unavailable:
             pod.unavailable = unavailable
             self.jobs[pod.job].unavailable += 1 if unavailable else -1
+        if pod.desired_host is not None or pod in self.holds.of:
+            self.holds.follow(pod, at)
         if not is_at_rest(pod):
             self.dirty_pods[pod] = None
 
@@ -177,6 +189,7 @@ class State:
         pod.revision += 1
         self.changed_pods[pod] = None
         self.dirty_pods.pop(pod, None)
+        self.holds.end(pod)
 
     def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
         """Let a pod enter a state; an illegal move is a broken promise, not a refusal."""

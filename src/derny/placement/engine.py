@@ -9,7 +9,8 @@ of hosts from a cursor on, and at a window four times as wide whenever that has 
 window is the whole table, so "no host" is only ever said of all hosts.
 """
 
-from enum import Enum
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,8 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derny.model.resources import NOTHING, Resources, wire_units
-from derny.model.specs import PortRequest
-from derny.placement.hosts import HostTable
+from derny.model.rules import Policy, Rules
+from derny.placement.constraints import described, limit
+from derny.placement.filters import (
+    IN_STATELESS_POOL,
+    Ask,
+    Filter,
+    Reason,
+    filters,
+    lacks_ports,
+    off_limits,
+    static_in_range,
+)
+from derny.placement.hosts import KINDS, HostTable, Where
+from derny.placement.labels import EXCLUSIVE
 
 SMALL_GROUP: Final = 16
 """Groups of fewer pods search by windows: for them a scan of all hosts is most of the cost."""
@@ -29,34 +42,7 @@ WINDOW: Final = 256
 WIDEN: Final = 4
 """Each window to the last: all the narrower ones together cost a third of the widest."""
 
-GPU: Final = Resources._fields.index("gpu")
-
-SPREAD_ORDER: Final = tuple(map(Resources._fields.index, ("disk", "memory", "cpu", "gpu", "revocable_cpu")))
-
-
-class Policy(Enum):
-    """Which of the hosts with room is preferred.
-
-    BEST_FIT packs: the host with the least free of the group's dominant kind, the kind of which one pod asks
-    the greatest part of the whole cluster (dominant share; Ghodsi et al., Dominant Resource Fairness, NSDI
-    2011). SPREAD takes the host with the most free of the first kind that the pod asks for, of disk, memory,
-    cpu, gpu (behaviour, scheduler §6.7). Kinds that the pod does not ask for are left out, unlike there:
-    they never fall, so they would pile the whole group on one host. Ties go to the host that registered
-    first.
-    """
-
-    BEST_FIT = "best_fit"
-    SPREAD = "spread"
-
-
-class Rules(NamedTuple):
-    """What the operator chose. `scarce_gpu`: hosts with gpus are kept for pods that ask for them (§6.8)."""
-
-    policy: Policy = Policy.BEST_FIT
-    scarce_gpu: bool = False
-
-
-DEFAULT_RULES: Final = Rules()
+SPREAD_ORDER: Final = tuple(map(KINDS.index, ("disk", "memory", "cpu", "gpu", "revocable_cpu", "fds")))
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -67,9 +53,11 @@ class Placement(msgspec.Struct, frozen=True):
     for the next call.
 
     When some pods are `unplaced`, `reasons` counts all hosts by the first filter that refuses a pod as the
-    table stands (§6.3: mismatch_status, insufficient_offer_resources, scarce_resources, match; a match is a
-    host that this very group has filled). `shortfall` and `port_shortfall` are what one more pod lacks on
-    the nearest host, nearest by the worst ratio of what is lacking to what is asked.
+    table stands (§6.3: mismatch_status, insufficient_offer_resources, scarce_resources, mismatch_constraints,
+    match; a match is a host that this very group has filled). `clause` is the part of the constraint that is
+    the first to refuse most hosts, and those, for a reader. `shortfall`, `fd_shortfall` and `port_shortfall`
+    are what one more pod lacks on the nearest host, nearest by the worst ratio of what is lacking to what is
+    asked.
     """
 
     rows: list[int]
@@ -79,9 +67,11 @@ class Placement(msgspec.Struct, frozen=True):
     reasons: dict[str, int] = {}
     shortfall: Resources = NOTHING
     port_shortfall: int = 0
+    fd_shortfall: int = 0
+    clause: str = ""
 
     def pending_reason(self) -> str:
-        """The counts as JSON, then what the nearest host lacks, in wire units; for a client to read."""
+        """The counts as JSON, then what keeps the pod off, amounts in wire units; for a client to read."""
         if not self.reasons:
             return "no hosts"
         lacks = [
@@ -89,129 +79,146 @@ class Placement(msgspec.Struct, frozen=True):
             for kind, amount in zip(Resources._fields, self.shortfall, strict=True)
             if amount
         ]
-        if self.port_shortfall:
-            lacks.append(f"ports={self.port_shortfall}")
+        lacks += [f"fds={self.fd_shortfall}"] if self.fd_shortfall else []
+        lacks += [f"ports={self.port_shortfall}"] if self.port_shortfall else []
         counts = msgspec.json.encode(self.reasons).decode()
-        return f"{counts}; the nearest host lacks {', '.join(lacks)}" if lacks else counts
+        said = [counts, self.clause, f"the nearest host lacks {', '.join(lacks)}" if lacks else ""]
+        return "; ".join(filter(None, said))
 
 
-class _Group(msgspec.Struct, frozen=True, gc=False):
-    """What is asked, with the ports told apart. `keep_gpus`: hosts with gpus are not for this group."""
+class _Look(NamedTuple):
+    """One search for hosts for so many pods that ask alike."""
 
-    demand: Resources
-    static: tuple[int, ...]
-    dynamic_count: int
-    count: int
-    keep_gpus: bool
+    table: HostTable
+    ask: Ask
+    rules: Rules
+    pods: int
+    cursor: int
+
+    @property
+    def everywhere(self) -> slice:
+        return slice(0, len(self.table))
 
 
-def place(
-    table: HostTable,
-    demand: Resources,
-    ports: tuple[PortRequest, ...],
-    count: int,
-    cursor: int = 0,
-    rules: Rules = DEFAULT_RULES,
-) -> Placement:
+def place(table: HostTable, ask: Ask, count: int, rules: Rules, cursor: int = 0) -> Placement:
     """Places as many of `count` identical pods as there is room for, by the policy of `rules`.
 
     Within the hosts looked at the outcome is that of placing one pod after the other: with BEST_FIT the best
     host stays the best until it is full, since its free room only falls; with SPREAD see `_levelled`. A
-    small group looks at a window, so its hosts are the best of about 256 and not of all. `cursor` is the
-    last placement's, or 0.
+    small group looks at a window, so its hosts are the best of about 256 and not of all. Among hosts that are
+    equally good the first from `cursor` on is taken; it is the last placement's, or any number to begin with.
     """
-    static = tuple(port.number for port in ports if port.number)
-    keep_gpus = rules.scarce_gpu and not demand.gpu
-    group = _Group(demand, static, len(ports) - len(static), count, keep_gpus)
     if not count or not len(table):
         return Placement([], [], cursor, unplaced=count)
-    low, fit = _search(table, group, cursor, rules.policy)
-    hosts, shares = _chosen(table, group, low, fit, rules.policy)
+    look = _Look(table, ask, rules, count, cursor % len(table))
+    low, fit = _search(look)
+    hosts, shares = _chosen(look, low, fit)
     rows = np.repeat(hosts, shares).tolist()
-    numbers = _port_numbers(table, ports, group, hosts, shares) if ports else []
-    onward = _next_cursor(table, cursor, low, fit.size, rows, rules.policy)
+    numbers = _port_numbers(look, hosts, shares) if ask.ports else []
+    onward = _next_cursor(look, low, fit.size, rows)
     if len(rows) == count:
         return Placement(rows, numbers, onward)
-    shortfall, port_shortfall = _shortfall(table, group, fit)
-    reasons = _filter_counts(table, group, fit)
-    return Placement(rows, numbers, onward, count - len(rows), reasons, shortfall, port_shortfall)
+    counts, clause = _refusals(look)
+    lacks = _shortfall(look, fit)
+    return Placement(
+        rows, numbers, onward, count - len(rows), counts, Resources(*lacks[:-2]), lacks[-1], lacks[-2], clause
+    )
 
 
-def _search(table: HostTable, group: _Group, cursor: int, policy: Policy) -> tuple[int, NDArray[np.int64]]:
+def place_at(
+    table: HostTable, ask: Ask, rules: Rules, rows: Sequence[int]
+) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Places pods that each want one certain host: which of `rows`, by index, have room for their pod, first
+    come first served; and their port numbers, empty where none are asked for.
+
+    That a host is held is no hindrance: it is held for pods that come back to it.
+    """
+    wanted = np.unique(np.asarray(rows, np.int64))
+    fit = _room(_Look(table, ask, rules, len(rows), 0), wanted, come_back=True)
+    left = dict(zip(wanted.tolist(), fit.tolist(), strict=True))
+    placed: list[int] = []
+    for index, row in enumerate(rows):
+        if left[row]:
+            left[row] -= 1
+            placed.append(index)
+    if not ask.ports:
+        return placed, []
+    shares = Counter(rows[index] for index in placed)
+    numbers = {row: iter(_numbers_on(table, ask, row, share)) for row, share in shares.items()}
+    return placed, [next(numbers[rows[index]]) for index in placed]
+
+
+def _search(look: _Look) -> tuple[int, NDArray[np.int64]]:
     """The first row of the narrowest window with room for the group; and that room, host by host."""
-    width = WINDOW if group.count < SMALL_GROUP else len(table)
+    hosts = len(look.table)
+    width = WINDOW if look.pods < SMALL_GROUP else hosts
     while True:
         # A window past the end is moved back, not wrapped round, so that it is a view and no copy.
-        low = max(min(cursor, len(table) - width), 0)
-        fit = _room(table, group, low, min(low + width, len(table)))
+        low = max(min(look.cursor, hosts - width), 0)
+        fit = _room(look, slice(low, min(low + width, hosts)))
         # A group that spreads wants a host for each pod before it doubles up.
-        enough = np.count_nonzero(fit) if policy is Policy.SPREAD else fit.sum()
-        if enough >= group.count or width >= len(table):
+        enough = np.count_nonzero(fit) if look.rules.policy is Policy.SPREAD else fit.sum()
+        if enough >= look.pods or width >= hosts:
             return low, fit
         width *= WIDEN
 
 
-def _room(table: HostTable, group: _Group, low: int, high: int) -> NDArray[np.int64]:
-    """How many pods of the group each of the rows low..high-1 takes, at most all; shape (high - low,)."""
-    fit = np.multiply(table.placeable[low:high], group.count, dtype=np.int64)
-    for kind, amount in enumerate(group.demand):
+def _room(look: _Look, where: Where, *, come_back: bool = False) -> NDArray[np.int64]:
+    """How many pods of the group each of the rows takes, at most all. `come_back`: held hosts too."""
+    table, ask, count = look.table, look.ask, look.pods
+    fit = np.multiply(table.placeable[where], count, dtype=np.int64)
+    fit *= ~off_limits(table, ask, look.rules)[where]
+    if table.hold_count and not come_back:
+        fit *= table.holds[where] == 0
+    for kind, amount in enumerate(ask.needs):
         if amount:
-            np.minimum(fit, table.free_units[kind, low:high] // amount, out=fit)
-    if group.dynamic_count:
-        np.minimum(fit, table.free_port_counts[low:high] // group.dynamic_count, out=fit)
-    if group.keep_gpus:
-        fit[table.capacity_units[GPU, low:high] > 0] = 0
-    np.maximum(fit, 0, out=fit)  # a host that shrank below its use has negative room
-    if group.static:
-        _limit_to_static_ports(table, group, low, fit)
-    return fit
+            np.minimum(fit, table.free_units[kind, where] // amount, out=fit)
+    if ask.ports:
+        np.minimum(fit, _room_of_ports(look, where), out=fit)
+    if ask.constraint is not None:
+        np.minimum(fit, limit(table, ask.constraint, ask.labels, where, count), out=fit)
+    # A host that shrank below its use has negative room.
+    return np.maximum(fit, 0, out=fit)
 
 
-def _limit_to_static_ports(table: HostTable, group: _Group, low: int, fit: NDArray[np.int64]) -> None:
-    """Lowers `fit` to one pod per host, and to none where a number is taken or the pod asks for one twice."""
-    rows = slice(low, low + fit.size)
-    np.minimum(fit, len(set(group.static)) == len(group.static), out=fit)
-    for number in group.static:
-        fit[table.taken(number)[rows]] = 0
-    if group.dynamic_count:
-        fit[table.free_port_counts[rows] - _in_range(table, group)[rows] < group.dynamic_count] = 0
+def _room_of_ports(look: _Look, where: Where) -> NDArray[np.int64]:
+    """For how many pods each host has the ports: one, where each wants the same numbers."""
+    if look.ask.static:
+        return (~lacks_ports(look.table, look.ask, where)).astype(np.int64)
+    return look.table.free_port_counts[where] // look.ask.dynamic_count
 
 
-def _in_range(table: HostTable, group: _Group) -> NDArray[np.int64]:
-    """How many of the group's static ports each host counts among those to pick from; shape (hosts,)."""
-    inside = np.zeros(len(table), np.int64)
-    for number in group.static:
-        inside += table.in_range(number)
-    return inside
-
-
-def _chosen(
-    table: HostTable, group: _Group, low: int, fit: NDArray[np.int64], policy: Policy
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _chosen(look: _Look, low: int, fit: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows that are used, and how many pods go on each; both of shape (hosts used,)."""
-    kind = _leading_kind(table, group.demand, policy)
-    free = np.zeros_like(fit) if kind is None else table.free_units[kind, low : low + fit.size]
-    if policy is Policy.BEST_FIT:
-        best = _first_by(free, fit, group.count)
+    kind = _leading_kind(look)
+    free = np.zeros_like(fit) if kind is None else look.table.free_units[kind, low : low + fit.size]
+    first = look.cursor - low
+    if look.rules.policy is Policy.BEST_FIT:
+        best = _first_by(free, fit, look.pods, first)
         ahead = np.cumsum(fit[best]) - fit[best]
-        return best + low, np.clip(group.count - ahead, 0, fit[best])
-    best = np.sort(_first_by(-free, fit, group.count))
-    step = 1 if kind is None else group.demand[kind]
-    return best + low, _levelled(free[best], step, fit[best], group.count)
+        return best + low, np.clip(look.pods - ahead, 0, fit[best])
+    best = _first_by(-free, fit, look.pods, first)
+    best = best[np.argsort((best - first) % fit.size)]
+    step = 1 if kind is None else look.ask.needs[kind]
+    return best + low, _levelled(free[best], step, fit[best], look.pods)
 
 
-def _leading_kind(table: HostTable, demand: Resources, policy: Policy) -> int | None:
+def _leading_kind(look: _Look) -> int | None:
     """The kind by which hosts are compared; None for a pod that asks for nothing."""
-    if policy is Policy.SPREAD:
-        return next((kind for kind in SPREAD_ORDER if demand[kind]), None)
-    total = table.total_capacity()
+    demand = look.ask.demand
+    if look.rules.policy is Policy.SPREAD:
+        return next((kind for kind in SPREAD_ORDER if look.ask.needs[kind]), None)
+    total = look.table.total_capacity()
     shares = [amount / (whole or 1) for amount, whole in zip(demand, total, strict=True)]
     return shares.index(max(shares)) if any(demand) else None
 
 
-def _first_by(keys: NDArray[np.int64], fit: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The `count` hosts with room that have the lowest keys, ascending, ties by row; or all, if fewer."""
+def _first_by(keys: NDArray[np.int64], fit: NDArray[np.int64], count: int, first: int) -> NDArray[np.int64]:
+    """The `count` hosts with room that have the lowest keys, ascending, or all, if fewer. Ties by row, from
+    `first` on and round."""
     hosts = np.flatnonzero(fit)
+    if first:
+        hosts = np.roll(hosts, -int(np.searchsorted(hosts, first)))
     keys = keys[hosts]
     if count < hosts.size:
         # Partition first: sorting thousands of hosts for one pod is what makes a scan slow.
@@ -248,64 +255,74 @@ def _at_or_above(level: int, free: NDArray[np.int64], step: int, fit: NDArray[np
     return np.clip((free - level) // step + 1, 0, fit)
 
 
-def _port_numbers(
-    table: HostTable,
-    ports: tuple[PortRequest, ...],
-    group: _Group,
-    hosts: NDArray[np.int64],
-    shares: NDArray[np.int64],
-) -> list[tuple[int, ...]]:
-    """The numbers of each placed pod: static ones as asked, the others lowest first, pod by pod (§6.8)."""
-    numbers: list[tuple[int, ...]] = []
-    for row, share in zip(hosts.tolist(), shares.tolist(), strict=True):
-        lowest = iter(table.ports[row].lowest(share * group.dynamic_count, besides=group.static))
-        numbers.extend(tuple(port.number or next(lowest) for port in ports) for _ in range(share))
-    return numbers
+def _port_numbers(look: _Look, hosts: NDArray[np.int64], shares: NDArray[np.int64]) -> list[tuple[int, ...]]:
+    """The numbers of each placed pod, host by host."""
+    return [
+        numbers
+        for row, share in zip(hosts.tolist(), shares.tolist(), strict=True)
+        for numbers in _numbers_on(look.table, look.ask, row, share)
+    ]
 
 
-def _next_cursor(table: HostTable, cursor: int, low: int, width: int, rows: list[int], policy: Policy) -> int:
-    """Packing stays where room was found; spreading goes on to the next window, and round."""
-    if policy is Policy.SPREAD:
-        return (low + width) % len(table)
+def _numbers_on(table: HostTable, ask: Ask, row: int, pods: int) -> list[tuple[int, ...]]:
+    """The numbers of some pods on one host: static ones as asked, the others lowest first (§6.8)."""
+    lowest = iter(table.ports[row].lowest(pods * ask.dynamic_count, besides=ask.static))
+    return [tuple(port.number or next(lowest) for port in ask.ports) for _ in range(pods)]
+
+
+def _next_cursor(look: _Look, low: int, width: int, rows: list[int]) -> int:
+    """Packing stays where room was found; spreading goes on to what it has not used yet, and round."""
+    if look.rules.policy is Policy.SPREAD:
+        onward = low + width if width < len(look.table) else rows[-1] + 1 if rows else look.cursor
+        return onward % len(look.table)
     if width <= WINDOW or not rows:
-        return cursor
+        return look.cursor
     return rows[0]
 
 
-def _filter_counts(table: HostTable, group: _Group, fit: NDArray[np.int64]) -> dict[str, int]:
-    """How many hosts each filter refuses, in the order of §6.3: status, resources, gpu rule, ports."""
-    up = table.placeable[: fit.size]
-    counts = {"mismatch_status": int(np.count_nonzero(~up))}
-    short = np.zeros_like(up)
-    for kind, amount in enumerate(group.demand):
-        if amount:
-            short |= table.free_units[kind, : fit.size] < amount
-    kept = up & ~short & (table.capacity_units[GPU, : fit.size] > 0) & group.keep_gpus
-    counts["scarce_resources"] = int(np.count_nonzero(kept))
-    counts["match"] = int(np.count_nonzero(fit))
-    counts["insufficient_offer_resources"] = fit.size - sum(counts.values())
-    return {reason: counts[reason] for reason in sorted(counts) if counts[reason]}
+def _refusals(look: _Look) -> tuple[dict[str, int], str]:
+    """How many hosts each filter is the first to refuse, by Peloton's names; and which part of the constraint
+    refuses most, in words."""
+    counts: Counter[str] = Counter()
+    worst, worst_count = None, 0
+    open_yet = np.ones(len(look.table), np.bool_)
+    for each in filters(look.table, look.ask, look.rules, look.everywhere):
+        refused = int(np.count_nonzero(open_yet & each.refuses))
+        open_yet &= ~each.refuses
+        counts[each.reason.counted_as] += refused
+        if each.reason in (Reason.CONSTRAINT, Reason.POOL) and refused > worst_count:
+            worst, worst_count = each, refused
+    counts["match"] = int(np.count_nonzero(open_yet))
+    said = f"{worst_count} hosts refused by {clause_of(worst)}" if worst is not None else ""
+    return {reason: counts[reason] for reason in sorted(counts) if counts[reason]}, said
 
 
-def _shortfall(table: HostTable, group: _Group, fit: NDArray[np.int64]) -> tuple[Resources, int]:
-    """What one more pod lacks on the nearest host once the group's pods are there: resources, and ports."""
-    usable = table.placeable[: fit.size].copy()
-    if group.keep_gpus:
-        usable &= table.capacity_units[GPU, : fit.size] == 0
+def clause_of(refusal: Filter) -> str:
+    """What of the constraint refuses, in words."""
+    if refusal.reason is Reason.POOL:
+        return f"the rule use_host_pool: {described(IN_STATELESS_POOL)}"
+    return described(refusal.clause) if refusal.clause is not None else f"the host label {EXCLUSIVE}"
+
+
+def _shortfall(look: _Look, fit: NDArray[np.int64]) -> list[int]:
+    """What one more pod lacks on the nearest host once the group's pods are there: of each of `KINDS`, and of
+    ports."""
+    table, ask, where = look.table, look.ask, look.everywhere
+    needs = [*ask.needs, ask.dynamic_count]
+    usable = table.placeable[where] & ~off_limits(table, ask, look.rules) & (table.holds[where] == 0)
+    usable &= limit(table, ask.constraint, ask.labels, where, look.pods + 1) > fit
     if not usable.any():
-        return NOTHING, 0
-    needs = [*group.demand, group.dynamic_count]
+        return [0] * len(needs)
     # The group's pods also take their static ports out of the range.
-    left_ports = table.free_port_counts[: fit.size] - fit * _in_range(table, group)[: fit.size]
-    frees = [*table.free_units[:, : fit.size], left_ports]
+    left_ports = table.free_port_counts[where] - fit * static_in_range(table, ask, where)
+    frees = [*table.free_units[:, where], left_ports]
     worst = np.where(usable, 0.0, np.inf)
     for need, free in zip(needs, frees, strict=True):
         if need:
             np.maximum(worst, (need * (fit + 1) - free) / need, out=worst)
     nearest = int(worst.argmin())
     pods = int(fit[nearest]) + 1
-    lacks = [
+    return [
         max(need * pods - int(free[nearest]), 0) if need else 0
         for need, free in zip(needs, frees, strict=True)
     ]
-    return Resources(*lacks[:-1]), lacks[-1]

@@ -1,0 +1,188 @@
+"""The place pass: hosts for admitted pods, group by group; groups take turns.
+
+One rule: a group that found no host is not looked at again until something that matters to it has changed:
+room, labels of hosts, or those labels of pods that its constraint speaks of. What is remembered of that is
+derived, like holds and counts of labels, and made again by looking. So a pod that waits for another one costs
+nothing and blocks nobody. Called by `core.machine`; which hosts are chosen is `placement.engine`'s business.
+(Behaviour, scheduler §6.)
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+
+from derny.core.events import Event, PodsPlaced, PodsUnplaced
+from derny.core.state import NEVER, UNKNOWN, Group, State, Version
+from derny.model.ids import JobId
+from derny.model.periods import Periods
+from derny.model.records import Pod
+from derny.model.rules import Rules
+from derny.model.states import POD_ON_HOST, Gate
+from derny.placement.constraints import pod_labels
+from derny.placement.engine import place, place_at
+from derny.placement.filters import Ask, ask_of
+from derny.placement.labels import Label
+
+LOOK_COST = 4
+"""What a look for hosts counts against a turn's budget, in entities, besides the pods that it places."""
+BARREN_COST = 10
+"""What a look over all hosts counts that finds none."""
+
+
+class PlacePass:
+    """One bounded sweep over all groups at a time. `take` applies an event and keeps it."""
+
+    def __init__(
+        self, state: State, periods: Periods, rules: Rules, take: Callable[[Event, float, list[Event]], None]
+    ) -> None:
+        self._state = state
+        self._periods = periods
+        self._rules = rules
+        self._take = take
+        self._barren: dict[Ask, tuple[Version, str]] = {}
+        self._barren_at = -1
+        self.wake: float | None = None
+        """When time alone will let a group look again."""
+
+    def run(self, at: float, budget: int, done: list[Event]) -> bool:
+        """Look at no more than `budget` entities; whether more could be done at once."""
+        state = self._state
+        more, self.wake = False, None
+        if Gate.LAUNCH in state.closed:
+            return False
+        state.holds.expire(at, self._periods)
+        self.wake = state.holds.next_end(self._periods)
+        for (job, template), group in list(state.groups.items()):
+            if not self._is_due(job, group, at):
+                continue
+            if budget <= 0:
+                return True
+            if group.stuck_at != self._version(group) or self._may_come_back(job, group, at):
+                budget -= self._look(job, group, at, budget, done)
+            if group.fresh and group.stuck_at == self._version(group):
+                budget -= self._tell_unplaced(job, group, at, budget, done)
+            if (job, template) in state.groups:
+                state.groups.move_to_end((job, template))
+                more |= bool(group.fresh) or group.stuck_at != self._version(group)
+        return more
+
+    def _version(self, group: Group) -> Version:
+        table, constraint = self._state.table, group.template.constraint
+        return table.version, 0 if constraint is None else table.pod_labels.raised(pod_labels(constraint))
+
+    def _is_due(self, job: JobId, group: Group, at: float) -> bool:
+        """Whether the group may be looked at now; if not, when it may is noted. Pods that have looked before
+        do not look at once."""
+        if group.fresh or at >= group.patient_until:
+            return True
+        due = group.patient_until
+        if group.stuck_at != self._version(group):
+            if at >= group.retry_at:
+                return True
+            due = min(due, group.retry_at)
+        if due < NEVER:
+            self.wake = due if self.wake is None else min(due, self.wake)
+        return False
+
+    def _may_come_back(self, job: JobId, group: Group, at: float) -> bool:
+        """Whether there may be room for some of the group although there was none for others: pods that come
+        back to their own hosts do not all ask alike, nor for ever."""
+        return at >= group.patient_until or (bool(group.fresh) and job in self._state.holds.jobs)
+
+    def _look(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
+        """Place what finds room, longest waiting first; returns the cost."""
+        state, ask = self._state, ask_of(group.template)
+        cost = self._count_labels(pod_labels(ask.constraint), budget)
+        if cost >= budget:
+            return cost
+        version = self._version(group)
+        group.patient_until, group.stuck_at = NEVER, UNKNOWN
+        patient: dict[Pod, None] = {}
+        if job in state.holds.jobs:
+            cost += self._bring_back(job, group, ask, patient, at, budget - cost, done)
+            if cost >= budget:
+                return cost
+        pods = (pod for pod in chain(group.tried, group.fresh) if pod not in patient)
+        waiting = list(islice(pods, budget - cost))
+        if not waiting:
+            self._is_stuck(group, version, "waits for its host, which is kept for it", at)
+            return cost + LOOK_COST
+        known = self._known_barren(ask, version)
+        if known is not None:
+            self._is_stuck(group, version, known, at)
+            return cost + 1
+        placed = place(state.table, ask, len(waiting), self._rules, state.cursor)
+        state.cursor = placed.cursor
+        if placed.rows:
+            instances = [pod.instance for pod in waiting[: len(placed.rows)]]
+            self._take(PodsPlaced(job, instances, placed.rows, placed.ports), at, done)
+        if not placed.unplaced:
+            return cost + len(waiting) + LOOK_COST
+        reason = placed.pending_reason()
+        self._barren[ask] = version, reason
+        # As of before the look: where its own pods count for the group, it looks once more.
+        self._is_stuck(group, version, reason, at)
+        return cost + len(placed.rows) + BARREN_COST
+
+    def _bring_back(
+        self,
+        job: JobId,
+        group: Group,
+        ask: Ask,
+        patient: dict[Pod, None],
+        at: float,
+        budget: int,
+        done: list[Event],
+    ) -> int:
+        """Place pods on the hosts that are kept for them; those that go on waiting are `patient`."""
+        state, holds = self._state, self._state.holds
+        pods = [pod for pod in chain(group.tried, group.fresh) if pod in holds.of]
+        rows = [holds.of[pod].row for pod in pods]
+        placed, ports = place_at(state.table, ask, self._rules, rows)
+        placed = placed[:budget]
+        if placed:
+            event = PodsPlaced(
+                job, [pods[i].instance for i in placed], [rows[i] for i in placed], ports[:budget]
+            )
+            self._take(event, at, done)
+        for pod in pods:
+            if pod in holds.of and (until := holds.waits_until(pod, self._periods)) > at:
+                patient[pod] = None
+                group.patient_until = min(group.patient_until, until)
+        return len(placed) + LOOK_COST
+
+    def _count_labels(self, labels: Iterable[Label], budget: int) -> int:
+        """Count the pods that carry these labels by host, job by job, as far as nobody has asked before;
+        returns the cost, which is the whole budget while the counts are not complete."""
+        state, cost = self._state, 0
+        while (found := state.table.pod_labels.uncounted(labels)) is not None:
+            if cost >= budget:
+                return cost
+            label, job = found
+            pods = state.jobs[job].pods
+            rows = (
+                state.table.row_of[pod.host]
+                for pod in pods
+                if pod.state in POD_ON_HOST and pod.host is not None
+                for _ in range(pod.template.labels.count(label))
+            )
+            state.table.pod_labels.count(label, job, rows)
+            cost += len(pods)
+        return min(cost, budget - 1)
+
+    def _known_barren(self, ask: Ask, version: Version) -> str | None:
+        """Why no host has room for these pods, if others that ask alike have found out."""
+        if self._barren_at != version[0]:
+            self._barren_at, self._barren = version[0], {}
+        seen, reason = self._barren.get(ask, (None, ""))
+        return reason if seen == version else None
+
+    def _is_stuck(self, group: Group, version: Version, reason: str, at: float) -> None:
+        group.stuck_at = version
+        group.reason = reason
+        group.retry_at = at + self._periods.placing_retry_s
+
+    def _tell_unplaced(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
+        """Pods that no host has room for stand PLACING, with the reason."""
+        told = [pod.instance for pod in islice(group.fresh, max(budget, 1))]
+        self._take(PodsUnplaced(job, told, group.reason), at, done)
+        return len(told)
