@@ -70,8 +70,11 @@ def test_ports_that_are_taken_or_too_many() -> None:
 def test_gpu_hosts_are_kept_only_under_the_rule() -> None:
     table = a_table((), capacity=SHAPE._replace(gpu=2))
     scarce = Rules(scarce_gpu=True)
+    assert refusing(table, Ask(Resources(cpu=1)), scarce) == {}, "there is nowhere else to go"
+    table.add(HostName("plain"), Resources(cpu=1, gpu=0))
     assert refusing(table, Ask(Resources(cpu=1)), scarce) == {0: [(Reason.SCARCE, "")]}
-    assert refusing(table, Ask(Resources(gpu=1)), scarce) == refusing(table, Ask(Resources(cpu=1))) == {}
+    assert refusing(table, Ask(Resources(gpu=1)), scarce) == {1: [(Reason.RESOURCES, "gpu")]}
+    assert refusing(table, Ask(Resources(cpu=1))) == {}
 
 
 def test_exclusive_hosts_take_only_who_asks_for_them() -> None:

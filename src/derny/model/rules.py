@@ -30,7 +30,8 @@ class Rules(NamedTuple):
 
     `policy`: SPREAD unless told otherwise, since all that runs here are services: a host that fails takes the
     fewest pods of each with it. `scarce_gpu`: hosts with gpus are kept for pods that ask for them (Peloton's
-    development setting). `use_host_pool`: pods go only to hosts of the pool `stateless` (off, as in Peloton).
+    development setting), unless all have gpus. `use_host_pool`: pods go only to hosts of the pool
+    `stateless` (off, as in Peloton).
     """
 
     policy: Policy = Policy.SPREAD

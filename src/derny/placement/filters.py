@@ -114,7 +114,7 @@ def filters(table: HostTable, ask: Ask, rules: Rules, where: Where) -> Iterator[
         if amount:
             yield Filter(Reason.RESOURCES, table.free_units[kind, where] < amount, kind)
     if keeps_gpus(ask, rules):
-        yield Filter(Reason.SCARCE, table.capacity_units[GPU, where] > 0)
+        yield Filter(Reason.SCARCE, kept_for_gpus(table)[where])
     if ask.ports:
         yield Filter(Reason.PORTS, lacks_ports(table, ask, where))
     if rules.use_host_pool:
@@ -130,6 +130,12 @@ def keeps_gpus(ask: Ask, rules: Rules) -> bool:
     return rules.scarce_gpu and not ask.demand.gpu
 
 
+def kept_for_gpus(table: HostTable) -> Mask:
+    """Which hosts have gpus; none where all do, since then there is nowhere else to send other pods."""
+    with_gpus: Mask = table.capacity_units[GPU, : len(table)] > 0
+    return with_gpus & np.bool_(not with_gpus.all())
+
+
 def off_limits(table: HostTable, ask: Ask, rules: Rules) -> Mask:
     """Which hosts are of a sort that is not for this pod, whatever is free there and whoever is on them; of
     all hosts."""
@@ -139,7 +145,7 @@ def off_limits(table: HostTable, ask: Ask, rules: Rules) -> Mask:
         everywhere = slice(0, len(table))
         closed = np.zeros(len(table), np.bool_)
         if sort[0]:
-            closed |= table.capacity_units[GPU, everywhere] > 0
+            closed |= kept_for_gpus(table)
         if not sort[1]:
             closed |= table.exclusive[everywhere]
         if rules.use_host_pool:
