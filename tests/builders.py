@@ -16,7 +16,7 @@ from derny.core.state import State
 from derny.journal.store import Journal
 from derny.model.ids import ROOT_POOL, HostName, JobId, PoolId
 from derny.model.periods import Limits, Periods
-from derny.model.records import Job, Pod
+from derny.model.records import Job, Pod, Workflow
 from derny.model.resources import FDS, KINDS, Resources
 from derny.model.specs import (
     Command,
@@ -27,6 +27,7 @@ from derny.model.specs import (
     PoolResource,
     PoolSpec,
     PortRequest,
+    WorkflowSpec,
 )
 from derny.model.states import Gate, PodState, TaskState
 from derny.runtime.clock import ManualClock
@@ -69,6 +70,7 @@ def a_template(
 ) -> PodTemplate:
     """A pod that can't be preempted, unless it is revocable."""
     demand = amounts(0 if revocable else cpu, memory, disk, gpu, cpu if revocable else 0)
+    facts = (demand, ports, run, static_ports, controller, health_checked, constraint, labels, fds)
     return PodTemplate(
         demand,
         Command(run),
@@ -84,6 +86,7 @@ def a_template(
         fds=fds,
         preemptible=revocable if preemptible is None else preemptible,
         revocable=revocable,
+        digest=repr(facts).encode(),
     )
 
 
@@ -100,7 +103,19 @@ def a_job(
     """A job of alike pods, but for the instances in `others`."""
     templates = (template or a_template(revocable=revocable), *(others or {}).values())
     template_of = {instance: index for index, instance in enumerate(others or {}, 1)}
-    return JobSpec(name, pool, count, b"", templates, template_of, priority, revocable, unavailable_max)
+    facts = (count, name, priority, revocable, unavailable_max, [t.digest for t in templates], template_of)
+    return JobSpec(
+        name,
+        pool,
+        count,
+        b"",
+        templates,
+        template_of,
+        priority,
+        revocable,
+        unavailable_max,
+        digest=repr(facts).encode(),
+    )
 
 
 def a_host(
@@ -128,6 +143,10 @@ def a_pool(
     return PoolSpec(name, parent, b"", tuple(PoolResource(k, a, a) for k, a in parts.items()))
 
 
+AT_ONCE = Periods(steady_s=0)
+"""Workflows are done with a pod as soon as it runs, so that nothing follows a second later."""
+
+
 class Bench:
     """A machine with hosts and a pool, its time, and short ways to drive it. Audits after every step."""
 
@@ -139,7 +158,7 @@ class Bench:
         part: float = 1.0,
         **shape: float,
     ) -> None:
-        self.periods, self.limits = periods or Periods(), limits or Limits()
+        self.periods, self.limits = periods or AT_ONCE, limits or Limits()
         self.machine = Machine(self.periods, self.limits)
         self.at = 1000.0
         self.log: list[Event] = []
@@ -226,6 +245,19 @@ class Bench:
         self.create(spec, job)
         self.report(TaskState.RUNNING, *range(spec.instance_count), job=job)
         return self.job(job)
+
+    def replace(self, spec: JobSpec, job: JobId = JOB, opaque: str = "", **workflow: int) -> list[Event]:
+        """Replace a job's configuration; settles after."""
+        how = WorkflowSpec(**workflow)  # type: ignore[arg-type]  # numbers and booleans, as its fields are
+        return self.do(commands.ReplaceJob(job, self.version(job), spec, how, opaque)) + self.settle()
+
+    def restart(self, *ranges: tuple[int, int], job: JobId = JOB, **workflow: int) -> list[Event]:
+        """Restart pods of a job; settles after."""
+        how = WorkflowSpec(**workflow)  # type: ignore[arg-type]  # as above
+        return self.do(commands.RestartJob(job, self.version(job), how, ranges)) + self.settle()
+
+    def workflow(self, job: JobId = JOB) -> Workflow:
+        return self.job(job).workflows[-1]
 
     def start(self, job: JobId = JOB) -> list[Event]:
         return self.do(commands.StartJob(job, self.version(job))) + self.settle()

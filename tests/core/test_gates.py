@@ -217,7 +217,8 @@ def test_every_command_is_heard_or_a_wish() -> None:
     """Who adds a command says here whether a client may wish for it while writing is closed."""
     wishes = {
         *("CreatePool", "UpdatePool", "DeletePool"),
-        *("CreateJob", "StartJob", "StopJob", "DeleteJob"),
+        *("CreateJob", "StartJob", "StopJob", "DeleteJob", "ReplaceJob", "RestartJob"),
+        *("PauseWorkflow", "ResumeWorkflow", "AbortWorkflow"),
         *("StartPod", "StopPod", "RestartPod", "RefreshPods", "DeletePodEvents"),
         *("StartMaintenance", "CompleteMaintenance"),
         *("CreateHostPool", "DeleteHostPool", "ChangeHostPool"),

@@ -28,8 +28,9 @@ def history(bench: Bench, instance: int = 0) -> list[tuple[int, PodState]]:
 
 
 def of_pods(happened: list[events.Event]) -> list[events.Event]:
-    """Without the changes of the job's state, which follow a second later."""
-    return [event for event in happened if not isinstance(event, events.JobStateChanged)]
+    """Without the changes of the job's state and the steps of its workflow, which follow a second later."""
+    of_jobs = (events.JobStateChanged, events.InstancesSettled, events.WorkflowMoved)
+    return [event for event in happened if not isinstance(event, of_jobs)]
 
 
 def end(bench: Bench, state: TaskState, times: int) -> None:
@@ -353,7 +354,7 @@ def test_a_placing_pod_keeps_its_share_while_nobody_waits() -> None:
 
 
 def test_a_pod_without_a_host_says_why_and_is_placed_when_it_looks_again() -> None:
-    bench = Bench(hosts=2, cpu=8, periods=Periods(placing_retry_s=5))
+    bench = Bench(hosts=2, cpu=8, periods=Periods(placing_retry_s=5, steady_s=0))
     bench.create(a_job(2, template=a_template(cpu=6)), job_id(1))
     bench.report(T.RUNNING, 0, 1, job=job_id(1))
     bench.create(a_job(1, template=a_template(cpu=4)), job_id(2))
@@ -757,6 +758,7 @@ def test_failures_are_forgotten_after_a_long_run_and_not_before() -> None:
 def test_a_run_superseded_by_another_configuration_ends_without_counting_and_keeps_its_host_in_mind() -> None:
     bench = Bench()
     job = bench.running(a_job())
+    bench.live(2)
     pod, host = job.pods[0], job.pods[0].host
     job.specs[2] = a_job()
     reason = TerminationReason.KILLED_FOR_UPDATE

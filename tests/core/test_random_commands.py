@@ -15,9 +15,18 @@ from derny.core.state import State
 from derny.model.errors import Refusal
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
+from derny.model.records import Job
 from derny.model.rules import DEFAULT_RULES
-from derny.model.specs import PodTemplate
-from derny.model.states import POD_ON_HOST, POD_TERMINAL, Gate, JobState, PodState, TaskState
+from derny.model.specs import PodTemplate, WorkflowSpec
+from derny.model.states import (
+    POD_ON_HOST,
+    POD_TERMINAL,
+    Gate,
+    JobState,
+    PodState,
+    TaskState,
+    WorkflowState,
+)
 from derny.placement import engine
 from derny.placement.filters import ask_of
 
@@ -46,6 +55,16 @@ shares = st.sampled_from([0.2, 0.5, 0.7])
 jobs = st.integers(1, 5).map(job_id)
 hosts = st.integers(0, 4)
 host_pools = st.sampled_from([DEFAULT_HOST_POOL, HostPoolName("blue"), HostPoolName("red")])
+flows = st.builds(
+    WorkflowSpec,
+    batch_size=st.integers(0, 3),
+    max_instance_retries=st.integers(0, 2),
+    max_tolerable_instance_failures=st.integers(0, 2),
+    rollback_on_failure=st.booleans(),
+    start_paused=st.sampled_from([False, False, False, True]),
+    in_place=st.booleans(),
+    start_pods=st.booleans(),
+)
 budgets = st.sampled_from([1, 2, 5, 100])
 
 
@@ -154,6 +173,50 @@ class Cluster(RuleBasedStateMachine):
     ) -> None:
         known = job in self.bench.machine.state.jobs and not stale
         self.try_to(command(job, self.bench.version(job) if known else "9-9-9"))
+
+    @rule(
+        job=jobs,
+        count=st.integers(0, 8),
+        template=templates,
+        name=st.sampled_from(["twin", "other"]),
+        priority=st.integers(0, 2),
+        workflow=flows,
+    )
+    def replace_job(
+        self,
+        job: JobId,
+        count: int,
+        template: PodTemplate,
+        name: str,
+        priority: int,
+        workflow: WorkflowSpec,
+    ) -> None:
+        state = self.bench.machine.state
+        if job in state.jobs:
+            old = state.jobs[job].spec
+            revocable = old.revocable and template.demand.cpu == 0
+            spec = a_job(count, old.pool, name, priority, template, revocable)
+            self.try_to(commands.ReplaceJob(job, self.bench.version(job), spec, workflow))
+
+    @rule(job=jobs, first=st.integers(0, 8), size=st.integers(0, 9), workflow=flows)
+    def restart_job(self, job: JobId, first: int, size: int, workflow: WorkflowSpec) -> None:
+        if job in self.bench.machine.state.jobs:
+            asked = ((first, first + size),) if size else ()
+            self.try_to(commands.RestartJob(job, self.bench.version(job), workflow, asked))
+
+    @rule(
+        job=jobs,
+        command=st.sampled_from(
+            [commands.PauseWorkflow, commands.ResumeWorkflow, commands.ResumeWorkflow, commands.AbortWorkflow]
+        ),
+    )
+    def steer_workflow(
+        self,
+        job: JobId,
+        command: type[commands.PauseWorkflow | commands.ResumeWorkflow | commands.AbortWorkflow],
+    ) -> None:
+        if job in self.bench.machine.state.jobs:
+            self.try_to(command(job, self.bench.version(job), None))
 
     @rule(job=jobs)
     def delete_by_force(self, job: JobId) -> None:
@@ -283,11 +346,26 @@ class Cluster(RuleBasedStateMachine):
         for job in state.jobs.values():
             assert job.goal is not JobState.DELETED, f"{job.id} has not been forgotten"
             assert job.state is computed_state(job)
-            wanted = job.spec.instance_count
-            assert len(job.pods) == wanted or job.goal is JobState.KILLED
+            self.check_workflow(job)
             for instance in range(len(job.pods)):
                 self.check_rest(job.id, instance)
         self.check_replay()
+
+    def check_workflow(self, job: Job) -> None:
+        """Over, held, or as far as pods without room let it come; then all pods are there that it is for."""
+        workflow = job.workflows[-1]
+        if workflow.state in (WorkflowState.SUCCEEDED, WorkflowState.ROLLED_BACK):
+            assert len(job.pods) == job.spec.instance_count
+            assert {pod.desired_config for pod in job.pods} <= {job.config}
+            assert not job.leaving
+        elif not workflow.finished and workflow.state is not WorkflowState.PAUSED:
+            stuck = [job.pods[instance] for instance in workflow.current]
+            assert stuck, f"{workflow.state.name} and nothing in progress"
+            assert all(
+                pod.state in (PodState.PENDING, PodState.PLACING)
+                or (pod.template.health_checked and pod.state is PodState.RUNNING)
+                for pod in stuck
+            )
 
     def check_rest(self, job: JobId, instance: int) -> None:
         """The pod is where it shall be, or says why not, and that is true."""

@@ -14,11 +14,11 @@ from derny.core.availability import is_unavailable
 from derny.core.goals import OWED
 from derny.core.hosts import labels_of
 from derny.core.maintenance import owed_state
-from derny.core.state import AT_REST, State, is_at_rest, new_counts
+from derny.core.state import AT_REST, Rollout, State, is_at_rest, new_counts
 from derny.model.ids import JobId, PoolId, pod_name
-from derny.model.records import Job, Pod, Pool, Queue
+from derny.model.records import Job, Pod, Pool, Queue, Workflow
 from derny.model.resources import NOTHING, Resources
-from derny.model.states import POD_ADMITTED, POD_ON_HOST, HostState, PodState
+from derny.model.states import POD_ADMITTED, POD_ON_HOST, HostState, JobState, PodState, WorkflowState
 from derny.placement.labels import Label
 
 
@@ -34,6 +34,7 @@ def audit(state: State) -> list[str]:
         *_of_holds(state),
         *_of_maintenance(state),
         *_of_owed_steps(state),
+        *_of_workflows(state),
     ]
 
 
@@ -109,6 +110,11 @@ def _of_jobs(state: State) -> Iterator[str]:
         unavailable = sum(map(is_unavailable, job.pods))
         if unavailable != job.unavailable:
             yield f"job {job.id} counts {job.unavailable} unavailable pods, there are {unavailable}"
+        configs = Counter(pod.config for pod in job.pods)
+        if any(sum(counted) != configs[config] for config, counted in job.counts_of.items()):
+            yield f"job {job.id} counts {job.counts_of} by configuration, its pods have {configs}"
+        if [sum(column) for column in zip(*job.counts_of.values(), strict=True)] not in ([], job.counts):
+            yield f"job {job.id} counts {job.counts}, by configuration {job.counts_of}"
         if counts != job.counts:
             yield f"job {job.id} counts {job.counts}, its pods are {counts}"
         if job.id not in state.names.get(job.spec.name, ()):
@@ -118,6 +124,50 @@ def _of_jobs(state: State) -> Iterator[str]:
         yield f"{state.pods_wanted} pods are counted as wanted, the jobs' counts add up to {wanted}"
     if sum(map(len, state.names.values())) != len(state.jobs):
         yield "a name leads to a job that does not exist"
+
+
+def _of_workflows(state: State) -> Iterator[str]:
+    """The counters of a workflow agree with its pods; none that could go on is forgotten."""
+    timed = set(map(id, state.timers))
+    for job in state.jobs.values():
+        leaving = sum(pod.goal is PodState.DELETED for pod in job.pods[len(job.pods) - job.leaving :])
+        all_leaving = sum(pod.goal is PodState.DELETED for pod in job.pods)
+        if job.goal is not JobState.DELETED and not job.leaving == leaving == all_leaving:
+            yield f"job {job.id} has {all_leaving} pods that are to go, {job.leaving} at its end counted"
+        for pod in job.pods:
+            if pod.desired_config not in job.specs:
+                yield f"pod {_name(pod)} wants configuration {pod.desired_config}, which is gone"
+        for workflow in job.workflows[:-1]:
+            if not workflow.finished:
+                yield f"job {job.id} has an old workflow that is {workflow.state.name}"
+        now, rollout = job.workflows[-1], state.rollouts.get(job.id)
+        if now.finished is not (rollout is None):
+            yield f"the workflow of job {job.id} is {now.state.name}, its rollout {rollout}"
+        if rollout is None:
+            continue
+        yield from _of_progress(job, now, rollout)
+        held = now.state is WorkflowState.PAUSED or bool(now.current)
+        if not held and job.id not in state.dirty_jobs and id(job.id) not in timed:
+            yield f"the workflow of job {job.id}, {now.state.name}, is forgotten"
+
+
+def _of_progress(job: Job, workflow: Workflow, rollout: Rollout) -> Iterator[str]:
+    waiting = [instance for some in rollout.waiting for instance in some]
+    if workflow.planned:
+        unmade = max(workflow.added[1] - len(job.pods), 0)
+        unmoved = max(len(job.pods) - job.leaving - workflow.removed[0], 0) if workflow.removed[1] else 0
+        known = workflow.done + workflow.failed + len(workflow.current) + len(waiting) + unmade + unmoved
+        if known != workflow.total:
+            yield f"the workflow of job {job.id} has {workflow.total} instances, {known} are known of"
+    for instance in waiting:
+        if job.pods[instance].desired_config == workflow.config:
+            yield f"pod {job.id}-{instance} waits for an update that it has had"
+    for instance in workflow.current:
+        pod = job.pods[instance] if instance < len(job.pods) else None
+        if pod is None and instance not in rollout.changed:
+            yield f"pod {job.id}-{instance} is in progress and gone"
+        if pod and pod.desired_config != workflow.config and pod.goal is not PodState.DELETED:
+            yield f"pod {job.id}-{instance} is in progress towards another configuration"
 
 
 def _of_queues(state: State) -> Iterator[str]:

@@ -9,7 +9,7 @@ import msgspec
 
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
 from derny.model.resources import FDS, Resources
-from derny.model.specs import JobSpec, PoolSpec
+from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
 from derny.model.states import Gate, TaskState
 
 
@@ -36,10 +36,56 @@ class DeletePool(msgspec.Struct, frozen=True, gc=False):
 
 
 class CreateJob(msgspec.Struct, frozen=True, gc=False):
-    """Make a job; its pods follow."""
+    """Make a job; its pods follow, as `workflow` says."""
 
     job: JobId
     spec: JobSpec
+    workflow: WorkflowSpec = WorkflowSpec()
+    opaque: str = ""
+
+
+class ReplaceJob(msgspec.Struct, frozen=True, gc=False):
+    """Give a job another configuration, and bring its pods there as `workflow` says."""
+
+    job: JobId
+    version: str
+    spec: JobSpec
+    workflow: WorkflowSpec = WorkflowSpec()
+    opaque: str = ""
+
+
+class RestartJob(msgspec.Struct, frozen=True, gc=False):
+    """Restart the pods of these ranges (without their ends), or all where there is none."""
+
+    job: JobId
+    version: str
+    workflow: WorkflowSpec = WorkflowSpec()
+    ranges: tuple[tuple[int, int], ...] = ()
+    opaque: str = ""
+
+
+class PauseWorkflow(msgspec.Struct, frozen=True, gc=False):
+    """Begin no more instances. `opaque` is None to keep what hangs on the workflow."""
+
+    job: JobId
+    version: str
+    opaque: str | None = None
+
+
+class ResumeWorkflow(msgspec.Struct, frozen=True, gc=False):
+    """Go on with a workflow that was paused."""
+
+    job: JobId
+    version: str
+    opaque: str | None = None
+
+
+class AbortWorkflow(msgspec.Struct, frozen=True, gc=False):
+    """Give the workflow up. What was begun converges all the same."""
+
+    job: JobId
+    version: str
+    opaque: str | None = None
 
 
 class StartJob(msgspec.Struct, frozen=True, gc=False):
@@ -228,6 +274,11 @@ Command = (
     | UpdatePool
     | DeletePool
     | CreateJob
+    | ReplaceJob
+    | RestartJob
+    | PauseWorkflow
+    | ResumeWorkflow
+    | AbortWorkflow
     | StartJob
     | StopJob
     | DeleteJob

@@ -9,8 +9,16 @@ import msgspec
 
 from derny.core.commands import ContainerReport, HostSeen
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
-from derny.model.specs import JobSpec, PoolSpec
-from derny.model.states import Gate, HostState, JobState, PodState, TerminationReason
+from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
+from derny.model.states import (
+    Gate,
+    HostState,
+    JobState,
+    PodState,
+    TerminationReason,
+    WorkflowState,
+    WorkflowType,
+)
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
@@ -81,8 +89,12 @@ class HostPoolChanged(_Event, frozen=True, gc=False, tag=True):
 
 
 class JobCreated(_Event, frozen=True, gc=False, tag=True):
+    """A job is there, and the workflow that brings up its pods."""
+
     job: JobId
     spec: JobSpec
+    workflow: WorkflowSpec = WorkflowSpec()
+    opaque: str = ""
 
 
 class JobGoalSet(_Event, frozen=True, gc=False, tag=True):
@@ -102,6 +114,72 @@ class JobRemoved(_Event, frozen=True, gc=False, tag=True):
     """The last pod of a deleted job is gone, and now the job."""
 
     job: JobId
+
+
+class WorkflowStarted(_Event, frozen=True, gc=False, tag=True):
+    """An update to `spec`, or a restart, which has none: the job keeps its configuration, under a new number.
+
+    `version` is the job's from now on; `asked` has what to restart, as ranges without their ends. What was
+    under way is aborted; the `forgotten` oldest workflows are forgotten.
+    """
+
+    job: JobId
+    kind: WorkflowType
+    version: tuple[int, int, int]
+    workflow: WorkflowSpec
+    spec: JobSpec | None = None
+    asked: tuple[tuple[int, int], ...] = ()
+    opaque: str = ""
+    forgotten: int = 0
+
+
+class WorkflowSteered(_Event, frozen=True, gc=False, tag=True):
+    """A client paused, resumed or aborted the workflow, or found it so. `opaque` is None to keep what is
+    there."""
+
+    job: JobId
+    state: WorkflowState
+    version: tuple[int, int, int]
+    opaque: str | None = None
+
+
+class WorkflowPlanned(_Event, frozen=True, gc=False, tag=True):
+    """Instances below `end` have been compared: `updated` will be touched, the others have the new
+    configuration as they are. `complete`: these were the last."""
+
+    job: JobId
+    end: int
+    updated: list[int]
+    complete: bool
+
+
+class WorkflowMoved(_Event, frozen=True, gc=False, tag=True):
+    """The workflow has begun, or come to its end."""
+
+    job: JobId
+    state: WorkflowState
+
+
+class WorkflowRolledBack(_Event, frozen=True, gc=False, tag=True):
+    """Too many instances failed: the configuration of before is brought back, under the number `config`."""
+
+    job: JobId
+    config: int
+
+
+class InstancesBegun(_Event, frozen=True, gc=False, tag=True):
+    """It is the turn of these instances to be updated, restarted or, beyond the job's count, removed."""
+
+    job: JobId
+    instances: list[int]
+
+
+class InstancesSettled(_Event, frozen=True, gc=False, tag=True):
+    """Of the instances in progress these are done, and these have failed too often."""
+
+    job: JobId
+    done: list[int]
+    failed: list[int]
 
 
 class PodsCreated(_Event, frozen=True, gc=False, tag=True):
@@ -285,6 +363,13 @@ Event = (
     | JobGoalSet
     | JobStateChanged
     | JobRemoved
+    | WorkflowStarted
+    | WorkflowSteered
+    | WorkflowPlanned
+    | WorkflowMoved
+    | WorkflowRolledBack
+    | InstancesBegun
+    | InstancesSettled
     | PodsCreated
     | PodsGoalSet
     | PodsWanted

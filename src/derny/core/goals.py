@@ -8,15 +8,17 @@ turns like answers into one event. (Behaviour, jobs §6.3, §7.2, §7.6.)
 import math
 from collections.abc import Callable
 from enum import Enum, auto
+from itertools import takewhile
 
 from derny.core.availability import WELL
-from derny.core.events import Event, JobRemoved, JobStateChanged, PodsCreated, PodsGoalSet, PodsRemoved
+from derny.core.events import Event, JobRemoved, JobStateChanged, PodsGoalSet, PodsRemoved
 from derny.core.jobs import STOPPED, computed_state, has_ended
 from derny.core.pods import THROTTLED
 from derny.core.state import State, is_at_rest, pod_goal
+from derny.core.workflow_steps import owed_to_workflow
 from derny.model.periods import Periods
 from derny.model.records import Job, Pod
-from derny.model.states import JobState, PodState
+from derny.model.states import POD_TERMINAL, JobState, PodState
 
 LOOK_AGAIN_S = 600.0
 """No timer is set further ahead, so that one of a pod that is long gone does not keep it for hours."""
@@ -149,19 +151,27 @@ def owed_to_job(state: State, job: Job, at: float, budget: int, periods: Periods
     if job.goals_set < made:
         end = min(made, job.goals_set + budget)
         return PodsGoalSet(job.id, job.goals_set, end, pod_goal(job.told)), end - job.goals_set
-    if job.goal is JobState.RUNNING and made < job.spec.instance_count:
-        end = min(job.spec.instance_count, made + budget)
-        return PodsCreated(job.id, made, end), end - made
-    if job.goal is JobState.DELETED and has_ended(job):
-        if not made:
-            return JobRemoved(job.id), 1
-        first = max(made - budget, 0)
-        return PodsRemoved(job.id, first), made - first
+    event, looked = owed_to_workflow(state, job, at, budget, periods)
+    if event is not None or looked >= budget:
+        return event, looked
+    removable = _removable(job, budget)
+    if removable:
+        return PodsRemoved(job.id, made - removable), removable
+    if job.goal is JobState.DELETED and not made:
+        return JobRemoved(job.id), 1
     computed = computed_state(job)
     if computed is job.state:
-        return None, 1
+        return None, looked + 1
     due = job.state_at + periods.job_status_s
     if due > at and job.goal not in STOPPED:
         state.timers.add(due, job.id)
-        return None, 1
-    return JobStateChanged(job.id, computed), 1
+        return None, looked + 1
+    return JobStateChanged(job.id, computed), looked + 1
+
+
+def _removable(job: Job, most: int) -> int:
+    """How many pods at the end of the list have ended and are to go, at most so many."""
+    if job.goal is JobState.DELETED:
+        return min(most, len(job.pods)) if has_ended(job) else 0
+    tail = reversed(job.pods[len(job.pods) - min(most, job.leaving) :])
+    return sum(1 for _ in takewhile(lambda pod: pod.state in POD_TERMINAL, tail))

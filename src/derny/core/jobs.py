@@ -6,6 +6,8 @@ slices. The state is computed from the pods. A deleted job is forgotten with its
 §1.2, §2.1, §2.6-2.8, §6.)
 """
 
+from bisect import insort
+
 from derny.core import pools
 from derny.core.commands import CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet, JobRemoved, JobStateChanged
@@ -14,6 +16,7 @@ from derny.model.errors import Exhausted, Exists, Invalid, WrongState, WrongVers
 from derny.model.ids import JobId, entity_version
 from derny.model.periods import Limits
 from derny.model.records import Job
+from derny.model.specs import JobSpec
 from derny.model.states import POD_TERMINAL, JobState, PodState
 
 STOPPED = frozenset({JobState.KILLED, JobState.DELETED})
@@ -25,30 +28,41 @@ def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -
     if command.job in state.jobs:
         raise Exists(f"job {command.job!r} already exists")
     pools.taking_jobs(state, command.spec.pool)
-    if command.spec.instance_count > limits.pods_per_job_max:
-        raise Invalid(
-            f"spec.instance_count {command.spec.instance_count} is above the supported"
-            f" {limits.pods_per_job_max} pods of one job (limit pods_per_job_max)"
-        )
     if len(state.jobs) >= limits.jobs_max:
         raise Exhausted(
             f"there are {len(state.jobs)} jobs, the most allowed (limit jobs_max); delete some first"
         )
-    wanted = state.pods_wanted + command.spec.instance_count
-    if wanted > limits.pods_max:
+    check_count(state, command.spec.instance_count, 0, limits)
+    return [JobCreated(command.job, command.spec, command.workflow, command.opaque)]
+
+
+def check_count(state: State, count: int, before: int, limits: Limits) -> None:
+    """Refuse a job to have so many pods, instead of the count before: Invalid, Exhausted."""
+    if count > limits.pods_per_job_max:
+        raise Invalid(
+            f"spec.instance_count {count} is above the supported {limits.pods_per_job_max} pods of one job"
+            " (limit pods_per_job_max)"
+        )
+    wanted = state.pods_wanted + count - before
+    if count > before and wanted > limits.pods_max:
         raise Exhausted(f"there would be {wanted} pods, more than {limits.pods_max} (limit pods_max)")
-    return [JobCreated(command.job, command.spec)]
 
 
 def decide_start(state: State, command: StartJob, at: float) -> list[JobGoalSet]:
     """WrongVersion; Invalid: the job is being deleted."""
-    job = _changeable(state, command.job, command.version)
+    job = changeable(state, command.job, command.version)
     return _goal_set(job, JobState.RUNNING)
 
 
 def decide_stop(state: State, command: StopJob, at: float) -> list[JobGoalSet]:
-    """WrongVersion; Invalid: the job is being deleted."""
-    job = _changeable(state, command.job, command.version)
+    """WrongVersion; WrongState: an update is about to start its pods; Invalid: it is being deleted."""
+    job = changeable(state, command.job, command.version)
+    workflow = job.workflows[-1]
+    if workflow.rolling and workflow.spec.start_pods:
+        raise WrongState(
+            f"job {job.id!r} has an update with start_pods under way, which a stop would contradict; abort it"
+            " first, or wait for its end"
+        )
     return _goal_set(job, JobState.KILLED)
 
 
@@ -58,7 +72,7 @@ def decide_delete(state: State, command: DeleteJob, at: float) -> list[JobGoalSe
     Any end will do: a job whose pods all failed or succeeded before it was stopped can be deleted like a
     killed one.
     """
-    job = _current(state, command.job, command.version)
+    job = at_version(state, command.job, command.version)
     # The pods are asked, since the state may lag behind them by a second.
     stopped = job.goal is JobState.DELETED or (job.goal is JobState.KILLED and has_ended(job))
     if not stopped and not command.force:
@@ -96,6 +110,25 @@ def apply_goal_set(state: State, event: JobGoalSet, at: float) -> None:
     state.touch(job, at)
 
 
+def adopt(state: State, job: Job, spec: JobSpec, version: tuple[int, int, int], at: float) -> None:
+    """The job has another configuration from now on, of the same pool."""
+    state.pods_wanted += spec.instance_count - job.spec.instance_count
+    if spec.name != job.spec.name:
+        _forget_name(state, job)
+        named = state.names.setdefault(spec.name, [])
+        insort(named, job.id, key=lambda other: state.jobs[other].created_at)
+    job.config, job.desired, job.workflow = version
+    job.specs[job.config] = spec
+    job.specs_at[job.config] = at
+
+
+def _forget_name(state: State, job: Job) -> None:
+    ids = state.names[job.spec.name]
+    ids.remove(job.id)
+    if not ids:
+        del state.names[job.spec.name]
+
+
 def apply_state_changed(state: State, event: JobStateChanged, at: float) -> None:
     job = state.jobs[event.job]
     job.state = event.state
@@ -108,12 +141,10 @@ def apply_state_changed(state: State, event: JobStateChanged, at: float) -> None
 def apply_removed(state: State, event: JobRemoved, at: float) -> None:
     job = state.jobs.pop(event.job)
     assert not job.pods, f"job {job.id} is removed while it has pods"
-    ids = state.names[job.spec.name]
-    ids.remove(job.id)
-    if not ids:
-        del state.names[job.spec.name]
+    _forget_name(state, job)
     state.tree.pools[job.spec.pool].jobs -= 1
     state.pods_wanted -= job.spec.instance_count
+    state.rollouts.pop(job.id, None)
     # The last that is seen of it.
     job.state = JobState.DELETED
     state.touch(job, at)
@@ -138,7 +169,7 @@ def computed_state(job: Job) -> JobState:
             return JobState.KILLING if job.goals_set == len(job.pods) else job.state
         if len(job.pods) < wanted or not wanted:
             return JobState.KILLED if killed or not job.pods else JobState.FAILED
-    elif len(job.pods) < wanted:
+    elif len(job.pods) != wanted:
         return JobState.PENDING
     return _of_all_pods(job, ended, killed)
 
@@ -165,7 +196,8 @@ def _of_controller(state: PodState) -> JobState:
     return JobState.FAILED if state in (PodState.FAILED, PodState.LOST) else JobState.KILLED
 
 
-def _current(state: State, job_id: JobId, version: str) -> Job:
+def at_version(state: State, job_id: JobId, version: str) -> Job:
+    """The job, if the caller has seen its latest version; NotFound, WrongVersion."""
     job = state.job(job_id)
     current = entity_version(job.config, job.desired, job.workflow)
     if version != current:
@@ -175,8 +207,9 @@ def _current(state: State, job_id: JobId, version: str) -> Job:
     return job
 
 
-def _changeable(state: State, job_id: JobId, version: str) -> Job:
-    job = _current(state, job_id, version)
+def changeable(state: State, job_id: JobId, version: str) -> Job:
+    """As `at_version`; Invalid for a job that is being deleted."""
+    job = at_version(state, job_id, version)
     if job.goal is JobState.DELETED:
         raise Invalid(f"job {job_id!r} is going to be deleted; expected a job that is not")
     return job

@@ -36,7 +36,7 @@ from derny.core.events import (
     PodsWanted,
     RunsSuperseded,
 )
-from derny.core.state import State, pod_goal
+from derny.core.state import State, configure, count_in, pod_goal
 from derny.model.errors import Invalid, WrongState
 from derny.model.ids import JobId
 from derny.model.records import Job, Pod, Termination
@@ -114,20 +114,31 @@ def apply_created(state: State, event: PodsCreated, at: float) -> None:
         pod = Pod(
             job.id, instance, template, PodState.INITIALIZED, goal, 1, job.config, job.config, at, health
         )
+        if instance in job.departed:
+            _go_on(pod, job.departed.pop(instance))
+        if goal is not PodState.RUNNING:
+            pod.state, pod.completed_at = PodState.KILLED, at
         job.pods.append(pod)
-        job.counts[PodState.INITIALIZED] += 1
+        count_in(job, pod)
         state.record(pod, at)
-        _queue(state, job, pod, at)
+        if goal is PodState.RUNNING:
+            _queue(state, job, pod, at)
     if job.goals_set == event.first:
         job.goals_set = event.end
     state.touch(job, at)
 
 
+def _go_on(pod: Pod, departed: Pod) -> None:
+    """An instance that is there again goes on with its runs and all that is known of them."""
+    pod.run, pod.revision, pod.history = departed.run + 1, departed.revision, departed.history
+
+
 def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
     job = state.jobs[event.job]
     for pod in job.pods[event.first : event.end]:
-        if pod.goal is not event.goal and pod.instance not in job.exempt:
-            _set_goal(pod, event.goal)
+        # A pod that is to go stays so, whatever its job is told.
+        if pod.goal not in (event.goal, PodState.DELETED) and pod.instance not in job.exempt:
+            set_goal(pod, event.goal)
             state.record(pod, at)
     job.goals_set = event.end
     if job.exempt and event.end == len(job.pods):
@@ -135,7 +146,10 @@ def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
     state.touch(job, at)
 
 
-def _set_goal(pod: Pod, goal: PodState) -> None:
+def set_goal(
+    pod: Pod, goal: PodState, reason: TerminationReason = TerminationReason.KILLED_ON_REQUEST
+) -> None:
+    """What is wanted of a pod from now on, and the reason if that ends its run."""
     pod.goal = goal
     stopped = goal is not PodState.RUNNING
     if stopped:
@@ -144,14 +158,14 @@ def _set_goal(pod: Pod, goal: PodState) -> None:
             pod.message = ""
     # A kill that has been asked for can't be taken back, so its reason stands.
     if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
-        pod.termination = Termination(TerminationReason.KILLED_ON_REQUEST) if stopped else None
+        pod.termination = Termination(reason) if stopped else None
 
 
 def apply_wanted(state: State, event: PodsWanted, at: float) -> None:
     job = state.jobs[event.job]
     for instance in event.instances:
         pod = job.pods[instance]
-        _set_goal(pod, event.goal)
+        set_goal(pod, event.goal)
         if event.goal is PodState.RUNNING:
             # By a client's word, so without waiting for a back-off.
             pod.rerun = pod.state in POD_TERMINAL or pod.state is PodState.KILLING
@@ -197,8 +211,11 @@ def apply_removed(state: State, event: PodsRemoved, at: float) -> None:
     job = state.jobs[event.job]
     for pod in job.pods[event.first :]:
         assert pod.state in POD_TERMINAL
-        job.counts[pod.state] -= 1
+        count_in(job, pod, -1)
         state.forget(pod, at)
+        if job.goal is not JobState.DELETED:
+            job.departed[pod.instance] = pod
+    job.leaving = max(job.leaving - len(job.pods) + event.first, 0)
     del job.pods[event.first :]
     job.goals_set = min(job.goals_set, event.first)
     state.touch(job, at)
@@ -211,7 +228,7 @@ def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
         spec = job.spec_of(pod)
         state.tree.dequeue(spec.pool, spec.priority, pod)
         state.move(job, pod, PodState.READY, at)
-        state.group(pod).fresh[pod] = None
+        state.join_group(pod)
     charge(state, job, pods, 1)
     state.touch(job, at)
 
@@ -270,7 +287,7 @@ def apply_restarted(state: State, event: PodsRestarted, at: float) -> None:
     for instance in event.instances:
         pod = job.pods[instance]
         pod.run += 1
-        pod.config = pod.desired_config
+        configure(job, pod, pod.desired_config)
         template = job.specs[pod.config].template(instance)
         if pod.containers:
             pod.containers = containers.renewed(pod.containers) if template is pod.template else ()

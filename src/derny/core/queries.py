@@ -13,6 +13,7 @@ from derny.capacity import admission
 from derny.core import hosts, pools
 from derny.core.history import Entry, entries
 from derny.core.state import State
+from derny.core.workflow_views import WorkflowStatusView, status_of
 from derny.model.errors import Exists, NotFound
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, entity_version, pod_id
 from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination
@@ -40,6 +41,8 @@ class JobView(msgspec.Struct, frozen=True, gc=False):
     pod_stats: dict[PodState, int]
     pod_stats_by_version: dict[str, dict[PodState, int]]
     """By pod entity version (`N-0-0`), only states that occur."""
+    workflow: WorkflowStatusView
+    """The latest one; of very many instances in progress it names some."""
 
 
 class PodView(msgspec.Struct, frozen=True, gc=False):
@@ -137,7 +140,7 @@ def job_spec(state: State, job: JobId, version: int) -> tuple[JobSpec, float]:
         return JobSpec(found.spec.name, found.spec.pool, 0, b""), found.created_at
     if version not in found.specs:
         raise NotFound(f"job {job!r} has no configuration version {version}; its latest is {found.config}")
-    return found.specs[version], found.created_at
+    return found.specs[version], found.specs_at.get(version, found.created_at)
 
 
 def job_ids(state: State) -> list[JobId]:
@@ -182,10 +185,11 @@ def changes(state: State, jobs: Collection[Job], pods: Collection[Pod]) -> Chang
 def pod_events(state: State, job: JobId, instance: int, run: int | None = None) -> list[PodEventView]:
     """What was written of a run of a pod, newest first; of the current run where none is given.
 
-    NotFound when there is no such pod, or it has not had this run. Of one long ago, or whose events were
-    deleted, there are none.
+    NotFound when there never was such a pod, or it has not had this run. Of one long ago, or whose events
+    were deleted, there are none. A pod that was removed keeps its events until its job goes.
     """
-    pod = state.pod(job, instance)
+    departed = state.job(job).departed
+    pod = departed[instance] if instance in departed else state.pod(job, instance)
     wanted = pod.run if run is None else run
     if not 1 <= wanted <= pod.run:
         raise NotFound(f"pod {job}-{instance} has had no run {wanted}; its current run is {pod.run}")
@@ -275,11 +279,18 @@ def waiting_reason(state: State, pod: PodView) -> str:
     return admission.sentence(state.tree, pool, state.pod(pod.job, pod.instance))
 
 
+def _occurring(counts: list[int]) -> dict[PodState, int]:
+    return {state: count for state, count in zip(_NO_PODS, counts, strict=True) if count}
+
+
 def _job_view(job: Job) -> JobView:
-    occurring = {state: count for state, count in zip(_NO_PODS, job.counts, strict=True) if count}
     # Quicker than counting all afresh: a job is viewed in every turn that changes it.
-    stats = _NO_PODS | occurring
-    by_version = {entity_version(job.config): occurring} if occurring else {}
+    stats = _NO_PODS | _occurring(job.counts)
+    by_version = {
+        entity_version(config): _occurring(counts)
+        for config, counts in sorted(job.counts_of.items())
+        if any(counts)
+    }
     if job.goal is not JobState.DELETED:
         # Instances that are yet to be created count as being initialized.
         stats[PodState.INITIALIZED] += max(job.spec.instance_count - len(job.pods), 0)
@@ -287,7 +298,7 @@ def _job_view(job: Job) -> JobView:
         job.id,
         job.spec,
         job.config,
-        job.created_at,
+        job.specs_at.get(job.config, job.created_at),
         job.state,
         job.goal,
         entity_version(job.config, job.desired, job.workflow),
@@ -296,6 +307,7 @@ def _job_view(job: Job) -> JobView:
         job.updated_at,
         stats,
         by_version,
+        status_of(job),
     )
 
 

@@ -19,7 +19,7 @@ from derny.model.errors import NotFound
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId
 from derny.model.records import Host, Job, Pod
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_MOVES, Gate, JobState, PodState
+from derny.model.states import POD_MOVES, POD_TERMINAL, Gate, JobState, PodState
 from derny.model.timers import TimingWheel
 from derny.placement.hosts import HostTable
 
@@ -85,6 +85,20 @@ class Round(msgspec.Struct, eq=False):
     instance: int = 0
 
 
+class Rollout(msgspec.Struct, eq=False):
+    """What the unfinished workflow of a job has yet to look at. Derived from the pods and the workflow."""
+
+    waiting: tuple[OrderedDict[int, None], OrderedDict[int, None], OrderedDict[int, None]]
+    """Instances to be updated, the first of these first: unavailable, stopped, available."""
+    changed: OrderedDict[int, None]
+    """Instances that may have got somewhere: pods that run, or whose runs have ended, and pods that are
+    gone."""
+    steady: deque[tuple[float, int]]
+    """Pods that run, and since when they will have done so for long enough."""
+    wake: float = 0.0
+    """For when the last timer was set."""
+
+
 class State:
     """Everything the machine knows."""
 
@@ -93,6 +107,7 @@ class State:
         self.cycle = Cycle()
         """The last calculation of entitlements. Derived."""
         self.jobs: dict[JobId, Job] = {}
+        self.rollouts: dict[JobId, Rollout] = {}
         self.names: dict[str, list[JobId]] = {}
         self.pods_wanted = 0
         self.hosts: dict[HostName, Host] = {}
@@ -153,6 +168,11 @@ class State:
             group = self.groups[key] = Group(pod.template, OrderedDict(), OrderedDict())
         return group
 
+    def join_group(self, pod: Pod) -> None:
+        """Let a READY or PLACING pod wait for a host among those like it."""
+        group = self.group(pod)
+        (group.fresh if pod.state is PodState.READY else group.tried)[pod] = None
+
     def leave_group(self, pod: Pod) -> None:
         """Take a READY or PLACING pod out of its group; an emptied group goes too."""
         key = (pod.job, id(pod.template))
@@ -181,6 +201,9 @@ class State:
             self.holds.follow(pod, at)
         if not is_at_rest(pod):
             self.dirty_pods[pod] = None
+        rollout = self.rollouts.get(pod.job)
+        if rollout is not None and (pod.state in POD_TERMINAL or pod.state is PodState.RUNNING):
+            rollout.changed[pod.instance] = None
 
     def forget(self, pod: Pod, at: float) -> None:
         """The pod is out of its job; DELETED is the last that is seen of it."""
@@ -197,11 +220,30 @@ class State:
         assert to in POD_MOVES[was], f"pod {pod.job}-{pod.instance} may not move from {was.name} to {to.name}"
         job.counts[was] -= 1
         job.counts[to] += 1
+        counts = job.counts_of[pod.config]
+        counts[was] -= 1
+        counts[to] += 1
         pod.state = to
         pod.changed_at = at
         pod.message = message
         pod.reason = reason
         self.record(pod, at)
+
+
+def count_in(job: Job, pod: Pod, times: int = 1) -> None:
+    """Count a pod among those of its job, or with -1 no more."""
+    if pod.config not in job.counts_of:
+        job.counts_of[pod.config] = new_counts()
+    job.counts[pod.state] += times
+    job.counts_of[pod.config][pod.state] += times
+
+
+def configure(job: Job, pod: Pod, config: int) -> None:
+    """Let a pod have a configuration, from now on or without a new run."""
+    if config != pod.config:
+        count_in(job, pod, -1)
+        pod.config = config
+        count_in(job, pod)
 
 
 def is_at_rest(pod: Pod) -> bool:

@@ -82,6 +82,10 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     job_status_s: Period = 1
     """Between two computations of a service job's state and counts."""
 
+    steady_s: Delay = 1
+    """RUNNING for so long without a health check, a pod counts as updated: one that crashes as it starts has
+    shown it by then (Kubernetes: minReadySeconds; Peloton looks once a second, and may be deceived)."""
+
     # Hosts and agents.
     drain_s: Period = 10
     """Between two looks at draining hosts, each of which evicts pods or finds the host empty (base 300 s)."""
@@ -118,6 +122,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs not yet deleted: each keeps its spec as sent, so that full-size specs would fill memory first."""
     pods_max: Count = 2_000_000
     """Twice the million pods that one process is built for."""
+    workflows_per_job_max: Count = 10
+    """Updates and restarts that a job remembers, and with each the configuration it led to (Peloton's
+    max_updates_per_job)."""
     pools_max: Count = 10_000
     """Every entitlement cycle visits every pool; at this many it still takes a fraction of its period."""
     host_pools_max: Count = 1_000

@@ -11,8 +11,17 @@ import msgspec
 from derny.model.fifo import PriorityFifo
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PoolId
 from derny.model.resources import FDS, NOTHING, Resources
-from derny.model.specs import JobSpec, PodTemplate, PoolSpec
-from derny.model.states import HealthState, HostState, JobState, PodState, TerminationReason
+from derny.model.specs import JobSpec, PodTemplate, PoolSpec, WorkflowSpec
+from derny.model.states import (
+    WORKFLOW_TERMINAL,
+    HealthState,
+    HostState,
+    JobState,
+    PodState,
+    TerminationReason,
+    WorkflowState,
+    WorkflowType,
+)
 
 
 class Termination(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -83,6 +92,56 @@ class Pod(msgspec.Struct, gc=False, eq=False):
         return self.run + self.rerun
 
 
+class Workflow(msgspec.Struct, gc=False, eq=False):
+    """One way of a job from one configuration to the next: an update (a creation too) or a restart.
+
+    Versions are (config, desired state, workflow), `version` the one that it led the job to. `added` and
+    `removed` are instances from the first up to and without the second; `updated` is packed
+    (core.instances), as is the log (core.workflow_log).
+    """
+
+    type: WorkflowType
+    spec: WorkflowSpec
+    version: tuple[int, int, int]
+    prev_version: tuple[int, int, int]
+    created_at: float
+    updated_at: float
+    state: WorkflowState = WorkflowState.INITIALIZED
+    prev_state: WorkflowState = WorkflowState.INVALID
+    completed_at: float = 0.0
+    opaque: str = ""
+    asked: tuple[tuple[int, int], ...] = ()
+    """What is to be restarted, as ranges without their ends."""
+    compared: int = 0
+    """Instances below this have been compared with the new configuration."""
+    planned: bool = False
+    """All have been, so that the lists are complete."""
+    added: tuple[int, int] = (0, 0)
+    updated: bytes = b""
+    removed: tuple[int, int] = (0, 0)
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    current: dict[int, None] = {}
+    """Instances that were begun and are neither done nor failed."""
+    log: bytearray = msgspec.field(default_factory=bytearray)
+
+    @property
+    def config(self) -> int:
+        """The configuration that it leads to."""
+        return self.version[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.state in WORKFLOW_TERMINAL
+
+    @property
+    def rolling(self) -> bool:
+        """Whether it is on its way, and not held."""
+        return self.state in (WorkflowState.ROLLING_FORWARD, WorkflowState.ROLLING_BACKWARD)
+
+
 class Job(msgspec.Struct, gc=False, eq=False):
     """A job, all its pods and all versions of its configuration that are kept."""
 
@@ -110,6 +169,16 @@ class Job(msgspec.Struct, gc=False, eq=False):
     """When the state last changed; it is looked at again no sooner than a job-status period later."""
     started_at: float = 0.0
     """When the job first became RUNNING."""
+    counts_of: dict[int, list[int]] = {}
+    """As `counts`, by the configuration of the pods' runs."""
+    specs_at: dict[int, float] = {}
+    """When configurations after the first were made."""
+    workflows: list[Workflow] = []
+    """The latest is the last: under way, or over."""
+    leaving: int = 0
+    """How many pods at the end of the list are to go, while the job stays."""
+    departed: dict[int, Pod] = {}
+    """Removed pods by instance: one that is added again goes on with its runs and its history."""
 
     @property
     def spec(self) -> JobSpec:

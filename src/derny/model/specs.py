@@ -141,6 +141,9 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Run one after the other, first."""
     revocable: bool = False
     """Runs on slack, and yields first."""
+    digest: bytes = b""
+    """Of the whole effective pod spec: pods of equal digests need not be restarted to become each other
+    (behaviour, jobs §8.2)."""
 
     def __post_init__(self) -> None:
         if not self.containers:
@@ -176,10 +179,27 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """How many pods may be unavailable when one is to be disturbed; 0 for any number (SlaSpec)."""
     labels: Labels = ()
     """The job's own, sorted; those of its pods are in the templates."""
+    digest: bytes = b""
+    """Of the whole message, in whichever form its client wrote it: equal jobs have equal digests."""
 
     def template(self, instance: int) -> PodTemplate:
         """The template of one instance."""
         return self.templates[self.template_of.get(instance, 0) if self.template_of else 0]
+
+
+class WorkflowSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How a workflow goes about it (CreateSpec, UpdateSpec and RestartSpec in one).
+
+    0 means any number: of instances at a time, of failures of one instance, of failed instances.
+    """
+
+    batch_size: int = 0
+    max_instance_retries: int = 0
+    max_tolerable_instance_failures: int = 0
+    rollback_on_failure: bool = False
+    start_paused: bool = False
+    in_place: bool = False
+    start_pods: bool = False
 
 
 class PoolResource(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -1,4 +1,5 @@
-"""States of pods, jobs, hosts and agents' tasks, numbered as on the wire, and the tables of legal moves.
+"""States of pods, jobs, workflows, hosts and agents' tasks, numbered as on the wire; the tables of legal
+moves.
 
 The numbers are those of the API's enums (contract: PodState, JobState, HostState, HealthState, TaskState),
 so that a state needs no translation at the counter. (API reference pod.proto, stateless.proto, host.proto;
@@ -98,6 +99,24 @@ class TerminationReason(IntEnum):
     KILLED_FOR_SLA_AWARE_RESTART = 8
 
 
+class WorkflowType(IntEnum):
+    INVALID = 0
+    UPDATE = 1
+    RESTART = 2
+
+
+class WorkflowState(IntEnum):
+    INVALID = 0
+    INITIALIZED = 1
+    ROLLING_FORWARD = 2
+    PAUSED = 3
+    SUCCEEDED = 4
+    ABORTED = 5
+    FAILED = 6
+    ROLLING_BACKWARD = 7
+    ROLLED_BACK = 8
+
+
 class TaskState(IntEnum):
     """What an agent says of a task, in Mesos' words and numbers (mesos.v1.TaskState)."""
 
@@ -157,6 +176,10 @@ POD_ON_HOST: Final = frozenset({PodState.LAUNCHED, PodState.STARTING, PodState.R
 """The pod holds resources and ports of a host."""
 
 _ENDS: Final = frozenset({PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED})
+
+WORKFLOW_TERMINAL: Final = frozenset(
+    {WorkflowState.SUCCEEDED, WorkflowState.ABORTED, WorkflowState.FAILED, WorkflowState.ROLLED_BACK}
+)
 
 POD_MOVES: Final[dict[PodState, frozenset[PodState]]] = {
     PodState.INITIALIZED: frozenset({PodState.PENDING}),
