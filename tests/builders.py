@@ -18,6 +18,7 @@ from derny.model.ids import ROOT_POOL, HostName, JobId, PoolId
 from derny.model.periods import Limits, Periods
 from derny.model.records import Job, Pod, Workflow
 from derny.model.resources import FDS, KINDS, Resources
+from derny.model.rules import DEFAULT_PREEMPTING, Preempting
 from derny.model.specs import (
     Command,
     Constraint,
@@ -156,10 +157,12 @@ class Bench:
         periods: Periods | None = None,
         limits: Limits | None = None,
         part: float = 1.0,
+        preempting: Preempting = DEFAULT_PREEMPTING,
         **shape: float,
     ) -> None:
         self.periods, self.limits = periods or AT_ONCE, limits or Limits()
-        self.machine = Machine(self.periods, self.limits)
+        self.preempting = preempting
+        self.machine = Machine(self.periods, self.limits, preempting=preempting)
         self.at = 1000.0
         self.log: list[Event] = []
         self.turns: list[tuple[float, list[Event]]] = []
@@ -283,7 +286,7 @@ class Bench:
 
     def replayed(self) -> Machine:
         """A new machine that was told all events so far."""
-        machine = Machine(self.periods, self.limits)
+        machine = Machine(self.periods, self.limits, preempting=self.preempting)
         for at, events in self.turns:
             machine.replay(at, events)
         return machine

@@ -11,6 +11,7 @@ from derny.client.yaml_tree import SpecError
 from derny.core.commands import HostSeen
 from derny.model.periods import Limits, Periods
 from derny.model.resources import Resources
+from derny.model.rules import Preempting
 from derny.topology import DEFAULT_CAPACITY, DEFAULT_LATENCIES, Topology, fleet_of_shape, load_topology
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "topology.yaml"
@@ -179,6 +180,12 @@ def test_every_period_can_be_set_in_either_spelling(load: LoadText) -> None:
         assert load(f"groups: [{{name: a}}]\nperiods:\n{lines}").periods == Periods(**expected)
 
 
+def test_what_is_preempted_can_be_said(load: LoadText) -> None:
+    assert load("groups: [{name: a}]").preempting == Preempting(enabled=True, by_priority=False)
+    text = "groups: [{name: a}]\npreemption: {enabled: false, by_priority: true}"
+    assert load(text).preempting == Preempting(enabled=False, by_priority=True)
+
+
 def test_latencies_are_those_of_the_simulated_agents() -> None:
     """The names that a file may give, and their defaults, are the agents' own."""
     ours = Latencies()
@@ -271,6 +278,7 @@ def test_latencies(load: LoadText, text: str, span: tuple[float, float]) -> None
         ("groups: [{name: a}]\nperiods: {placing_attempts: 0}", "expected a whole number from 1 to 1000"),
         ("groups: [{name: a}]\nperiods: {heartbeat: 75s}", "lost_agent_timeout is no longer than heartbeat"),
         ("groups: [{name: a}]\nperiods: {restart_backoff_max: 1s}", "is less than restart_backoff_first"),
+        ("groups: [{name: a}]\npreemption: {on: true}", "preemption.on is not known"),
         ("groups: [{name: a}]\nlatencies: {stop: 1s}", "latencies.stop is not known"),
         (
             "groups: [{name: a}]\nlatencies: {start: 2s..1s}",

@@ -78,7 +78,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     gc.disable()
     try:
         seed = await _seed(journal, settings.seed)
-        machine = Machine(settings.periods, settings.limits, settings.rules, seed)
+        machine = Machine(settings.periods, settings.limits, settings.rules, seed, settings.preempting)
         agents = OperatedAgents(settings.fleet.hosts(), seed, _latencies(settings), clock.now())
         loop = Loop(machine, journal, agents, clock, settings.limits)
         turns = await loop.recover()

@@ -11,7 +11,7 @@ import msgspec
 
 from derny.edge import connection
 from derny.model.periods import Limits, Periods
-from derny.model.rules import DEFAULT_RULES, Rules
+from derny.model.rules import DEFAULT_PREEMPTING, DEFAULT_RULES, Preempting, Rules
 from derny.topology import Fleet, Span
 
 
@@ -30,3 +30,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     edge: connection.Limits = connection.Limits()
     rules: Rules = DEFAULT_RULES
+    preempting: Preempting = DEFAULT_PREEMPTING

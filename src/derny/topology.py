@@ -1,7 +1,7 @@
 """The fleet that a daemon simulates: hosts by number and shape, or by a topology file.
 
 One rule: a description gives the same hosts, in the same order, on every start. A topology file is YAML
-(or JSON) with `groups:` of hosts and, if wished, `periods:` and `latencies:`; examples/topology.yaml
+(or JSON) with `groups:` of hosts and, if wished, `periods:`, `preemption:` and more; examples/topology.yaml
 shows every key. Whatever is wrong is a SpecError that names the place, the value and what is accepted.
 Called by `app` and the command line.
 """
@@ -31,7 +31,7 @@ from derny.model.agents import (
 from derny.model.ids import HostName
 from derny.model.periods import Limits, Periods
 from derny.model.resources import FDS, MILLI, Resources, whole_units
-from derny.model.rules import DEFAULT_RULES, Policy, Rules
+from derny.model.rules import DEFAULT_PREEMPTING, DEFAULT_RULES, Policy, Preempting, Rules
 
 Labels = tuple[tuple[str, str], ...]
 Span = tuple[float, float]
@@ -98,6 +98,7 @@ class Topology(NamedTuple):
     limits: Limits = Limits()
     edge: connection.Limits = connection.Limits()
     rules: Rules = DEFAULT_RULES
+    preempting: Preempting = DEFAULT_PREEMPTING
 
 
 def fleet_of_shape(count: int, shape: str = "", hosts_max: int = _HOSTS_MAX) -> Fleet:
@@ -116,7 +117,7 @@ def load_topology(path: Path, hosts_max: int = _HOSTS_MAX) -> Topology:
     documents = read(path)
     if len(documents) > 1:
         raise SpecError(f"{documents[1].place}: a second document; expected one topology in a file")
-    parts = documents[0].fields(("groups", "periods", "latencies", "limits", "placement"))
+    parts = documents[0].fields(("groups", "periods", "latencies", "limits", "placement", "preemption"))
     if "groups" not in parts:
         raise SpecError(f"{documents[0].place}: groups is missing; expected a list of groups of hosts")
     limits, edge = _limits(parts["limits"]) if "limits" in parts else (Limits(), connection.Limits())
@@ -127,6 +128,7 @@ def load_topology(path: Path, hosts_max: int = _HOSTS_MAX) -> Topology:
         limits,
         edge,
         _rules(parts["placement"]) if "placement" in parts else DEFAULT_RULES,
+        _preempting(parts["preemption"]) if "preemption" in parts else DEFAULT_PREEMPTING,
     )
 
 
@@ -348,6 +350,11 @@ def _periods(item: Item) -> Periods:
     if periods.restart_backoff_max_s < periods.restart_backoff_first_s:
         raise SpecError(f"{item.place}: restart_backoff_max is less than restart_backoff_first")
     return periods
+
+
+def _preempting(item: Item) -> Preempting:
+    """Whether pods are preempted; see `model.rules` for what each key means."""
+    return Preempting(**{name: value.truth() for name, value in item.fields(Preempting._fields).items()})
 
 
 def _latencies(item: Item) -> Mapping[str, Span]:

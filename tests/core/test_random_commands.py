@@ -16,7 +16,7 @@ from derny.model.errors import Refusal
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, pod_id
 from derny.model.periods import Limits, Periods
 from derny.model.records import Job
-from derny.model.rules import DEFAULT_RULES
+from derny.model.rules import DEFAULT_RULES, Preempting
 from derny.model.specs import PodTemplate, WorkflowSpec
 from derny.model.states import (
     POD_ON_HOST,
@@ -49,6 +49,7 @@ templates = st.builds(
     ports=st.integers(0, 2),
     static_ports=st.sampled_from([(), (), (80,), (31_000,)]),
     controller=st.booleans(),
+    preemptible=st.booleans(),
     health_checked=st.booleans(),
 )
 shares = st.sampled_from([0.2, 0.5, 0.7])
@@ -97,7 +98,13 @@ class Cluster(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench(hosts=2, periods=PERIODS, limits=Limits(pods_max=60), part=0.7)
+        self.bench = Bench(
+            hosts=2,
+            periods=PERIODS,
+            limits=Limits(pods_max=60),
+            part=0.7,
+            preempting=Preempting(by_priority=True),
+        )
 
     def try_to(self, command: commands.Command) -> None:
         """A refusal is an answer too: then nothing may have changed."""
@@ -379,7 +386,8 @@ class Cluster(RuleBasedStateMachine):
             assert pod.message
             assert engine.place(state.table, ask_of(pod.template), 1, DEFAULT_RULES).unplaced
         else:
-            assert (pod.goal, pod.state) == (PodState.RUNNING, PodState.RUNNING)
+            # Notice may have been given to it just now.
+            assert pod.goal is PodState.RUNNING and pod.state in (PodState.RUNNING, PodState.PREEMPTING)
 
     def check_replay(self) -> None:
         again = self.bench.replayed().state

@@ -119,6 +119,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         latencies=topology.latencies,
         periods=topology.periods,
         limits=topology.limits,
+        preempting=topology.preempting,
         edge=topology.edge,
         rules=topology.rules,
         seed=flags["seed"],

@@ -31,7 +31,8 @@ def is_unavailable(pod: Pod) -> bool:
         return pod.termination.reason in _COUNTED
     if pod.superseded:
         return False
-    return pod.state is not PodState.RUNNING or pod.health not in WELL
+    # One that is to be preempted serves as long as it has not been killed.
+    return pod.state not in (PodState.RUNNING, PodState.PREEMPTING) or pod.health not in WELL
 
 
 def may_disrupt(job: Job, pod: Pod) -> bool:

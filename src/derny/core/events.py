@@ -225,6 +225,21 @@ class RunsSuperseded(_Event, frozen=True, gc=False, tag=True):
     forgiven: bool = False
 
 
+class PodsPreempted(_Event, frozen=True, gc=False, tag=True):
+    """These pods run on, and have been chosen to be evicted so that others get what they hold."""
+
+    job: JobId
+    instances: list[int]
+    message: str
+
+
+class PodsSpared(_Event, frozen=True, gc=False, tag=True):
+    """These pods had been chosen to be evicted; now they run on as if nothing had been."""
+
+    job: JobId
+    instances: list[int]
+
+
 class FailuresForgiven(_Event, frozen=True, gc=False, tag=True):
     """These pods have run for so long that their earlier failures no longer count."""
 
@@ -374,6 +389,8 @@ Event = (
     | PodsGoalSet
     | PodsWanted
     | RunsSuperseded
+    | PodsPreempted
+    | PodsSpared
     | FailuresForgiven
     | PodsRemoved
     | GangsAdmitted

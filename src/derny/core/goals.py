@@ -33,6 +33,7 @@ class Step(Enum):
     KILL_WAITING = auto()
     REQUEUE = auto()
     FORGIVE = auto()
+    SPARE = auto()
 
 
 def _at_once(pod: Pod, periods: Periods) -> float:
@@ -70,6 +71,10 @@ def _kill_timeout_s(pod: Pod, periods: Periods) -> float:
     return periods.kill_timeout_s
 
 
+def _preempting_timeout_s(pod: Pod, periods: Periods) -> float:
+    return periods.eviction_s + periods.preempting_timeout_s
+
+
 def _forgiven_after_s(pod: Pod, periods: Periods) -> float:
     """Only once it is well: a pod that is about to be killed by its health check has not got over it."""
     return periods.failures_forgiven_s if pod.health in WELL else math.inf
@@ -87,6 +92,8 @@ OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
     # master in its place: what may still run there must not be run twice, nor its resources be given away.
     (PodState.LAUNCHED, _RUN): (Step.KILL, _launch_timeout_s),
     (PodState.STARTING, _RUN): (Step.KILL, _start_timeout_s),
+    # It was not evicted after all: whoever chose it has forgotten it, as a restart of the daemon does.
+    (PodState.PREEMPTING, _RUN): (Step.SPARE, _preempting_timeout_s),
     # Started again while it is being killed: the end of this run comes first.
     (PodState.KILLING, _RUN): (Step.KILL, _kill_timeout_s),
     **{
@@ -99,6 +106,7 @@ OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
             PodState.LAUNCHED: (Step.KILL, _at_once),
             PodState.STARTING: (Step.KILL, _at_once),
             PodState.RUNNING: (Step.KILL, _at_once),
+            PodState.PREEMPTING: (Step.KILL, _at_once),
             PodState.KILLING: (Step.KILL, _kill_timeout_s),
         }.items()
     },

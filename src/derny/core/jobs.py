@@ -183,7 +183,8 @@ def _of_all_pods(job: Job, ended: int, killed: int) -> JobState:
     elif killed and ended + killed >= wanted:
         computed = JobState.KILLED
     else:
-        return JobState.RUNNING if count[PodState.RUNNING] else JobState.PENDING
+        running = count[PodState.RUNNING] + count[PodState.PREEMPTING]
+        return JobState.RUNNING if running else JobState.PENDING
     if job.pods and job.pods[0].template.controller:
         return _of_controller(job.pods[0].state)
     return computed

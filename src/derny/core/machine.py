@@ -26,6 +26,7 @@ from derny.core import (
     maintenance,
     pods,
     pools,
+    preemption,
     reconciliation,
     reports,
     upkeep,
@@ -36,12 +37,13 @@ from derny.core.effects import Effect, Reconcile, effects_of
 from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
 from derny.core.placing import PlacePass
+from derny.core.preemption import Preemption
 from derny.core.queries import Changes, changes
 from derny.core.state import State
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits, Periods
 from derny.model.records import Host
-from derny.model.rules import DEFAULT_RULES, Rules
+from derny.model.rules import DEFAULT_PREEMPTING, DEFAULT_RULES, Preempting, Rules
 from derny.model.states import Gate, HostState
 
 Decider = Callable[[State, Any, float], list[Any]]
@@ -75,6 +77,8 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsGoalSet: pods.apply_goal_set,
     events.PodsWanted: pods.apply_wanted,
     events.RunsSuperseded: pods.apply_superseded,
+    events.PodsPreempted: preemption.apply_preempted,
+    events.PodsSpared: preemption.apply_spared,
     events.FailuresForgiven: pods.apply_forgiven,
     events.PodsRemoved: workflows.apply_pods_removed,
     events.GangsAdmitted: pods.apply_admitted,
@@ -98,6 +102,7 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
     Step.KILL: events.PodsKillRequested,
     Step.KILL_WAITING: lambda job, instances: events.PodsKilled(job, instances, "Non-running pod killed"),
     Step.FORGIVE: events.FailuresForgiven,
+    Step.SPARE: events.PodsSpared,
     Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
 }
 
@@ -105,10 +110,19 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
 class Machine:
     """All state, and the only way to change it."""
 
-    def __init__(self, periods: Periods, limits: Limits, rules: Rules = DEFAULT_RULES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        periods: Periods,
+        limits: Limits,
+        rules: Rules = DEFAULT_RULES,
+        seed: int = 0,
+        preempting: Preempting = DEFAULT_PREEMPTING,
+    ) -> None:
         """With `seed` begins the turn of hosts that are equally good."""
         self.state = State()
         self.state.cursor = seed
+        self.state.tree.preemption = preempting.enabled
+        self._preemption = Preemption(self.state, periods, limits, preempting)
         self._periods = periods
         self._limits = limits
         self._effects: list[Effect] = []
@@ -164,7 +178,8 @@ class Machine:
             self._wake_due(at, budget)
             self._settle(at, budget, done)
         self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
-        more = self._admit(at, budget, done)
+        more = self._preempt(at, budget, done)
+        more |= self._admit(at, budget, done)
         more |= self._placing.run(at, budget, done)
         compared = reconciliation.next_slice(self.state, at, budget, self._periods)
         if compared is not None:
@@ -197,8 +212,9 @@ class Machine:
     def next_wake(self) -> float | None:
         """When time alone will owe a step; None when only a command can."""
         next_due = self.state.timers.next_due if self._settles else None
+        preemption = self._preemption.next_wake if self._settles else None
         entitlement = self.state.cycle.next_due(self.state.tree, self._periods.entitlement_s)
-        due = (next_due, self._placing.wake, entitlement, reconciliation.next_due(self.state))
+        due = (next_due, self._placing.wake, entitlement, preemption, reconciliation.next_due(self.state))
         wakes = [wake for wake in due if wake is not None]
         return min(wakes, default=None)
 
@@ -277,6 +293,15 @@ class Machine:
             budget -= cost
         for to, names in moves.items():
             self._take(events.HostStatesChanged(names, to), at, done)
+
+    def _preempt(self, at: float, budget: int, done: list[Event]) -> bool:
+        """Take back what pools hold too much of."""
+        if not self._settles:
+            return False
+        decided, more = self._preemption.advance(at, budget)
+        for event in decided:
+            self._take(event, at, done)
+        return more
 
     def _admit(self, at: float, budget: int, done: list[Event]) -> bool:
         """Admit the heads of all queues as far as they fit; pools take turns."""

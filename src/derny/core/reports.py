@@ -39,6 +39,7 @@ _PROGRESS = {
     PodState.LAUNCHED: 0,
     PodState.STARTING: 1,
     PodState.RUNNING: 2,
+    PodState.PREEMPTING: 2,
     PodState.KILLING: 3,
     PodState.SUCCEEDED: 4,
     PodState.FAILED: 4,
@@ -172,7 +173,7 @@ def apply(state: State, event: PodsReported, at: float) -> None:
     for pod in pods:
         if event.healthy is not None:
             pod.health = HealthState.HEALTHY if event.healthy else HealthState.UNHEALTHY
-        if event.state is pod.state:
+        if _PROGRESS[event.state] == _PROGRESS[pod.state]:
             pod.message, pod.reason = event.message, event.reason
             state.record(pod, at)
             continue

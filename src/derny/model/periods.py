@@ -34,7 +34,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     preemption_cycles: Count = 3
     """Looks in a row that must find a pool over its entitlement before its pods are taken back (base 5)."""
     eviction_s: Period = 10
-    """Between two hand-outs of chosen pods to be evicted (base 60 s)."""
+    """From the choice of running pods to their eviction, and between two batches of them (base 60 s)."""
 
     # A pod on its way to a host.
     placing_retry_s: Period = 1
@@ -64,7 +64,8 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
 
     # A pod on its way out.
     preempting_timeout_s: Period = 20
-    """PREEMPTING for so long, the pod counts as RUNNING and may be chosen again (base 10 min)."""
+    """PREEMPTING for so long beyond an eviction period, the pod is RUNNING again and may be chosen again
+    (base 10 min)."""
     kill_timeout_s: Period = 10_800
     """KILLING for so long, the executor is shut down, and again after as long (180 min everywhere)."""
 
@@ -109,6 +110,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Commands in one turn, and so in one transaction: at this many a commit costs next to nothing each."""
     entities_per_turn: Count = 500
     """Entities looked at in one turn, the dial between throughput and pauses (2,000 gave 41 ms)."""
+    evictions_max: Count = 100
+    """Pods of one pool that are evicted in one eviction period, so that those left can be looked at again."""
 
     # What the state may hold.
     spec_bytes_max: Count = 1_500_000

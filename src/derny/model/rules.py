@@ -1,7 +1,8 @@
-"""The rules of placement that an operator chooses.
+"""The rules of placement and of preemption that an operator chooses.
 
 One rule: each has a default with its reason, and holds for all pods alike. Filled by `topology.load_topology`
-from a file's `placement:`; read by `placement`. (Behaviour, scheduler §6.7, §6.8, §7.2.)
+from a file's `placement:` and `preemption:`; read by `placement` and by `core.preemption`. (Behaviour,
+scheduler §5, §6.7, §6.8, §7.2.)
 """
 
 from enum import Enum
@@ -39,4 +40,18 @@ class Rules(NamedTuple):
     use_host_pool: bool = False
 
 
+class Preempting(NamedTuple):
+    """Whether pods are preempted, and for whom.
+
+    `enabled`: pools give back what they hold beyond their entitlements (on, as in Peloton); without it
+    nothing is ever taken back, and pods that can't be preempted may hold more than their pool reserves.
+    `by_priority`: a gang also takes the place of pods of lower priority in its own pool, when the pool can't
+    grow (off: Peloton never does it).
+    """
+
+    enabled: bool = True
+    by_priority: bool = False
+
+
 DEFAULT_RULES: Final = Rules()
+DEFAULT_PREEMPTING: Final = Preempting()

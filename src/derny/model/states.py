@@ -166,13 +166,16 @@ POD_ADMITTED: Final = frozenset(
         PodState.LAUNCHED,
         PodState.STARTING,
         PodState.RUNNING,
+        PodState.PREEMPTING,
         PodState.KILLING,
     }
 )
 """The pod counts in its pool's allocation, from admission to the terminal report (behaviour, scheduler
 §1.5)."""
 
-POD_ON_HOST: Final = frozenset({PodState.LAUNCHED, PodState.STARTING, PodState.RUNNING, PodState.KILLING})
+POD_ON_HOST: Final = frozenset(
+    {PodState.LAUNCHED, PodState.STARTING, PodState.RUNNING, PodState.PREEMPTING, PodState.KILLING}
+)
 """The pod holds resources and ports of a host."""
 
 _ENDS: Final = frozenset({PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED})
@@ -188,7 +191,8 @@ POD_MOVES: Final[dict[PodState, frozenset[PodState]]] = {
     PodState.PLACING: frozenset({PodState.LAUNCHED, PodState.PENDING, PodState.KILLED}),
     PodState.LAUNCHED: _ENDS | {PodState.STARTING, PodState.RUNNING, PodState.KILLING},
     PodState.STARTING: _ENDS | {PodState.RUNNING, PodState.KILLING},
-    PodState.RUNNING: _ENDS | {PodState.KILLING},
+    PodState.RUNNING: _ENDS | {PodState.KILLING, PodState.PREEMPTING},
+    PodState.PREEMPTING: _ENDS | {PodState.KILLING, PodState.RUNNING},
     PodState.KILLING: _ENDS,
     # Only a new run leads out of an end.
     **{end: frozenset({PodState.INITIALIZED}) for end in _ENDS},
