@@ -91,7 +91,7 @@ class PlacePass:
     def _look(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
         """Place what finds room, longest waiting first; returns the cost."""
         state, ask = self._state, ask_of(group.template)
-        cost = self._count_labels(pod_labels(ask.constraint), budget)
+        cost = count_labels(state, pod_labels(ask.constraint), budget)
         if cost >= budget:
             return cost
         version = self._version(group)
@@ -150,25 +150,6 @@ class PlacePass:
                 group.patient_until = min(group.patient_until, until)
         return len(placed) + LOOK_COST
 
-    def _count_labels(self, labels: Iterable[Label], budget: int) -> int:
-        """Count the pods that carry these labels by host, job by job, as far as nobody has asked before;
-        returns the cost, which is the whole budget while the counts are not complete."""
-        state, cost = self._state, 0
-        while (found := state.table.pod_labels.uncounted(labels)) is not None:
-            if cost >= budget:
-                return cost
-            label, job = found
-            pods = state.jobs[job].pods
-            rows = (
-                state.table.row_of[pod.host]
-                for pod in pods
-                if pod.state in POD_ON_HOST and pod.host is not None
-                for _ in range(pod.template.labels.count(label))
-            )
-            state.table.pod_labels.count(label, job, rows)
-            cost += len(pods)
-        return min(cost, budget - 1)
-
     def _known_barren(self, ask: Ask, version: Version) -> str | None:
         """Why no host has room for these pods, if others that ask alike have found out."""
         if self._barren_at != version[0]:
@@ -186,3 +167,23 @@ class PlacePass:
         told = [pod.instance for pod in islice(group.fresh, max(budget, 1))]
         self._take(PodsUnplaced(job, told, group.reason), at, done)
         return len(told)
+
+
+def count_labels(state: State, labels: Iterable[Label], budget: int) -> int:
+    """Count the pods that carry these labels by host, job by job, as far as nobody has asked before; returns
+    the cost, which is the whole budget while the counts are not complete."""
+    table, cost = state.table, 0
+    while (found := table.pod_labels.uncounted(labels)) is not None:
+        if cost >= budget:
+            return cost
+        label, job = found
+        pods = state.jobs[job].pods
+        rows = (
+            table.row_of[pod.host]
+            for pod in pods
+            if pod.state in POD_ON_HOST and pod.host is not None
+            for _ in range(pod.template.labels.count(label))
+        )
+        table.pod_labels.count(label, job, rows)
+        cost += len(pods)
+    return min(cost, budget - 1)

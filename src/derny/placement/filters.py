@@ -136,22 +136,20 @@ def kept_for_gpus(table: HostTable) -> Mask:
     return with_gpus & np.bool_(not with_gpus.all())
 
 
-def off_limits(table: HostTable, ask: Ask, rules: Rules) -> Mask:
-    """Which hosts are of a sort that is not for this pod, whatever is free there and whoever is on them; of
-    all hosts."""
+def open_hosts(table: HostTable, ask: Ask, rules: Rules) -> Mask | None:
+    """Which hosts are of a sort that is for this pod, whatever is free there and whoever is on them; of all
+    hosts, and None where all are."""
     sort = (keeps_gpus(ask, rules), asks_for_exclusive(ask.constraint), rules.use_host_pool)
-    closed = table.closed.get(sort)
-    if closed is None:
-        everywhere = slice(0, len(table))
+    if sort not in table.open_to:
         closed = np.zeros(len(table), np.bool_)
         if sort[0]:
             closed |= kept_for_gpus(table)
         if not sort[1]:
-            closed |= table.exclusive[everywhere]
+            closed |= table.exclusive[: len(table)]
         if rules.use_host_pool:
-            closed |= ~passes(table, IN_STATELESS_POOL, everywhere)
-        table.closed[sort] = closed
-    return closed
+            closed |= ~passes(table, IN_STATELESS_POOL, slice(0, len(table)))
+        table.open_to[sort] = ~closed if closed.any() else None
+    return table.open_to[sort]
 
 
 def lacks_ports(table: HostTable, ask: Ask, where: Where) -> Mask:

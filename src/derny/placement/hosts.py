@@ -121,9 +121,9 @@ class HostTable:
     `capacity_units`: int64, shape (6, allocated), by `KINDS`. `placeable`, `exclusive`: bool, shape
     (allocated,). `holds`: int64, shape (allocated,), how many pods the host is kept for: others stay off it
     (behaviour, scheduler §6.10). `free_port_counts`: int64, shape (allocated,). `port_ranges`: int64, shape
-    (2, allocated), inclusive ends. `ports`, `labels`: one item per host. `closed` keeps which hosts are of a
-    sort that is not for all pods (`filters.off_limits`), until a host changes. `version` grows whenever room
-    may have grown, so that "no host" can be remembered until it does.
+    (2, allocated), inclusive ends. `ports`, `labels`: one item per host. `open_to` keeps which hosts are
+    of a sort that is for which pods (`filters.open_hosts`), until a host changes. `version` grows whenever
+    room may have grown, so that "no host" can be remembered until it does.
     """
 
     def __init__(self, allocated: int = 64) -> None:
@@ -142,7 +142,7 @@ class HostTable:
         self.exclusive = np.zeros(allocated, np.bool_)
         self.holds = np.zeros(allocated, np.int64)
         self.hold_count = 0
-        self.closed: dict[tuple[bool, bool, bool], NDArray[np.bool_]] = {}
+        self.open_to: dict[tuple[bool, bool, bool], NDArray[np.bool_] | None] = {}
         self.version = 0
         self._total: Resources | None = NOTHING
 
@@ -171,7 +171,7 @@ class HostTable:
         self.capacity_units[:, row] = has
         self.set_labels(row, labels)
         self._set_port_range(row, ports)
-        self.closed.clear()
+        self.open_to.clear()
         self._total = None
         self.version += 1
         return row
@@ -245,7 +245,7 @@ class HostTable:
         self.host_labels.renew(row, self.labels[row], renewed)
         self.labels[row] = renewed
         self.exclusive[row] = any(key == EXCLUSIVE for key, _value in renewed)
-        self.closed.clear()
+        self.open_to.clear()
         self.version += 1
 
     def set_placeable(self, row: int, placeable: bool) -> None:
