@@ -37,6 +37,16 @@ def host_of(topology: Topology) -> HostSeen:
 # Flags.
 
 
+def test_a_host_offers_half_of_its_cpus_once_more_unless_told_otherwise() -> None:
+    for shape, cpu, revocable in (
+        ("", 8000, 4000),
+        ("cpu=3", 3000, 1500),
+        ("cpu=3,revocable_cpu=0", 3000, 0),
+    ):
+        (host,) = fleet_of_shape(1, shape).hosts()
+        assert (host.capacity.cpu, host.capacity.revocable_cpu) == (cpu, revocable)
+
+
 def test_a_shape_gives_that_many_equal_hosts() -> None:
     hosts = fleet_of_shape(3, "cpu=0.5,mem=2Gi,disk=512,gpu=1,revocable_cpu=250m").hosts()
     assert [host.name for host in hosts] == ["host-0", "host-1", "host-2"]
@@ -51,8 +61,10 @@ def test_a_shape_gives_that_many_equal_hosts() -> None:
 
 def test_kinds_left_out_of_a_shape_are_as_in_the_default() -> None:
     [host] = fleet_of_shape(1, "cpu = 2").hosts()
-    assert host.capacity == DEFAULT_CAPACITY._replace(cpu=2000)
-    assert fleet_of_shape(1).groups[0].capacity == Resources(cpu=8000, memory=32_768_000, disk=102_400_000)
+    assert host.capacity == DEFAULT_CAPACITY._replace(cpu=2000, revocable_cpu=1000)
+    assert fleet_of_shape(1).groups[0].capacity == Resources(
+        cpu=8000, memory=32_768_000, disk=102_400_000, revocable_cpu=4000
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +114,7 @@ def test_the_example_has_all_kinds_of_groups() -> None:
 def test_a_name_alone_is_a_host_with_defaults(load: LoadText) -> None:
     topology = load("groups: [{name: a}]")
     assert host_of(topology) == HostSeen(
-        "a", "agent-a", "10.0.0.1", DEFAULT_CAPACITY, labels=(("hostname", "a"),)
+        "a", "agent-a", "10.0.0.1", DEFAULT_CAPACITY._replace(revocable_cpu=4000), labels=(("hostname", "a"),)
     )
     assert topology.periods == Periods() and topology.latencies == DEFAULT_LATENCIES
 

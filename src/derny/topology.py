@@ -37,6 +37,10 @@ Labels = tuple[tuple[str, str], ...]
 Span = tuple[float, float]
 """The least and the most of a latency, in seconds."""
 
+REVOCABLE_PART: Final = 2
+"""One in so many of its cpus a host offers once more to revocable pods unless told otherwise: as if its
+containers used half of what they have. Peloton's development clusters offer slack too; there the agents
+measure it (behaviour, scheduler §7.6)."""
 DEFAULT_LATENCIES: Final[Mapping[str, Span]] = {
     "start_s": (0.1, 0.3),
     "kill_s": (0.1, 0.3),
@@ -160,6 +164,13 @@ def _units(kind: _Kind, text: str) -> int | None:
     return whole_units(value) if value is not None and 0 <= value <= AMOUNT_MAX / MILLI else None
 
 
+def _completed(found: Mapping[str, int]) -> Resources:
+    capacity = DEFAULT_CAPACITY._replace(**found)
+    if "revocable_cpu" in found:
+        return capacity
+    return capacity._replace(revocable_cpu=capacity.cpu // REVOCABLE_PART)
+
+
 def _capacity_of_shape(shape: str) -> Resources:
     found: dict[str, int] = {}
     names = {folded(name): name for name in _KINDS}
@@ -174,7 +185,7 @@ def _capacity_of_shape(shape: str) -> Resources:
         if kind.field in found:
             raise SpecError(f"--host-shape: {written} is given twice; expected each kind once")
         found[kind.field] = units
-    return DEFAULT_CAPACITY._replace(**found)
+    return _completed(found)
 
 
 def _capacity(item: Item) -> Resources:
@@ -185,7 +196,7 @@ def _capacity(item: Item) -> Resources:
         if units is None:
             raise value.wrong(kind.expected)
         found[kind.field] = units
-    return DEFAULT_CAPACITY._replace(**found)
+    return _completed(found)
 
 
 # Groups of hosts.
@@ -217,7 +228,7 @@ def _group(item: Item, next_ip: IPv4Address, hosts_left: int) -> HostGroup:
     names = _names(parts["name"], parts.get("count"), hosts_left)
     return HostGroup(
         names=names,
-        capacity=_capacity(parts["resources"]) if "resources" in parts else DEFAULT_CAPACITY,
+        capacity=_capacity(parts["resources"]) if "resources" in parts else _completed({}),
         ip=_first_ip(parts["ip"], len(names)) if "ip" in parts else str(next_ip),
         ports=_ports(parts["ports"]) if "ports" in parts else DEFAULT_PORTS,
         labels=_labels(parts["attributes"]) if "attributes" in parts else (),

@@ -115,7 +115,14 @@ def test_reflection_v1alpha_can_be_asked_directly(grpcurl: Grpcurl) -> None:
 def test_the_tour_of_the_readme_works_as_it_is_written(grpcurl: Grpcurl, daemon: Daemon, pool: str) -> None:
     commands = tour()
     verbs = [words[-1].rpartition("/")[2].rpartition(".")[2] for words in commands]
-    assert verbs == ["list", "CreateJob", "LookupResourcePoolID", "CreateJob", "ListPods"]
+    assert verbs == [
+        "list",
+        "CreateJob",
+        "LookupResourcePoolID",
+        "CreateJob",
+        "ListPods",
+        "ExplainResourcePool",
+    ]
     answers = []
     for words in commands:
         own = [word.replace("POOL_ID", pool) for word in words if word not in ("grpcurl", "-plaintext")]
@@ -124,6 +131,9 @@ def test_the_tour_of_the_readme_works_as_it_is_written(grpcurl: Grpcurl, daemon:
         assert done.returncode == 0, f"{words}: {done.stderr}"
         answers.append(done)
     assert answer_of(answers[2]).message == {"respoolId": {"value": pool}}
+    cpu = answer_of(answers[5]).message["kinds"][0]
+    assert (cpu["kind"], cpu["entitlement"]) == ("cpu", cpu["limit"])
+    assert cpu["steps"][0].startswith("The hosts that are up")
     job = answer_of(answers[3]).message["jobId"]
     until(grpcurl, job, "JOB_STATE_RUNNING")
     assert len(grpcurl.call(f"{JOBS}/ListPods", {"job_id": job}).message["pods"]) == 3

@@ -43,7 +43,9 @@ UVLOOP = sys.platform != "win32"
 )
 @click.option("--hosts", type=click.IntRange(1), help="Simulated hosts.  [default: 4]")
 @click.option(
-    "--host-shape", metavar="SHAPE", help="Such as cpu=8,mem=32Gi,disk=100Gi,gpu=0,revocable_cpu=4."
+    "--host-shape",
+    metavar="SHAPE",
+    help="Such as cpu=8,mem=32Gi,disk=100Gi,gpu=0,revocable_cpu=4; revocable is half of cpu by itself.",
 )
 @click.option(
     "--topology",
