@@ -269,7 +269,11 @@ REFUSED = {
         INVALID,
         ["custom executor", "without data"],
     ),
-    "secrets": (request_with(secrets=[Secret(path="/x")]), UNIMPLEMENTED, ["secrets"]),
+    "secrets that nothing mounts": (
+        request_with(secrets=[Secret(path="/x")]),
+        INVALID,
+        ["spec.default_spec", "Mesos containerizer"],
+    ),
     "creation in batches": (
         request_with(create_spec=CreateSpec(batch_size=1)),
         UNIMPLEMENTED,

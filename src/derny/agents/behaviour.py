@@ -34,7 +34,7 @@ class Behaviour(msgspec.Struct, frozen=True, gc=False):
     output: str = ""
     """The head of its stdout."""
     files: Files = ()
-    """What it made and removed."""
+    """What was mounted, and what it made and removed."""
 
 
 UNTIL_KILLED: Final = Behaviour()
@@ -47,10 +47,10 @@ def plan(command: Command, environment: Variables = (), files: Files = ()) -> Be
     may begin with the program's name or not: Mesos wants it, people forget it (mesos.proto, CommandInfo).
     """
     if not command.value:
-        return UNTIL_KILLED
+        return msgspec.structs.replace(UNTIL_KILLED, files=files)
     shell = _lived(command, Shell(_PROGRAMS, dict(environment), Account(files)))
-    made = tuple(shell.account.files[len(files) :])
-    return Behaviour(shell.now_s, shell.status, shell.deaf_after_s, shell.account.output, made)
+    found = tuple(shell.account.files)
+    return Behaviour(shell.now_s, shell.status, shell.deaf_after_s, shell.account.output, found)
 
 
 def probe(command: Command, environment: Variables, files: Files, at_s: float) -> tuple[bool, float]:

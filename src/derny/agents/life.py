@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from derny.agents.behaviour import Behaviour, Variables, plan
+from derny.agents.behaviour import Behaviour, Files, Variables, plan
 from derny.agents.checkup import results
 from derny.core.commands import REASON_HEALTH, ContainerReport
 from derny.core.effects import Launch
@@ -69,7 +69,8 @@ def life_of(launch: Launch) -> Life:
     """The life that this launch begins."""
     template = launch.template
     own = _own_variables(launch) if _asks_who_it_is(template) else ()
-    return _shared(template.init_containers, template.containers, template.kill_grace_s, own)
+    mounted = tuple((0.0, secret.path, True) for secret in launch.secrets)
+    return _shared(template.init_containers, template.containers, template.kill_grace_s, own, mounted)
 
 
 def _asks_who_it_is(template: PodTemplate) -> bool:
@@ -100,20 +101,26 @@ def _own_variables(launch: Launch) -> Variables:
 
 
 @lru_cache(maxsize=4096)
-def _shared(init: tuple[Container, ...], main: tuple[Container, ...], grace_s: int, own: Variables) -> Life:
-    return Life(_Pod(init, main, grace_s, own))
+def _shared(
+    init: tuple[Container, ...], main: tuple[Container, ...], grace_s: int, own: Variables, mounted: Files
+) -> Life:
+    return Life(_Pod(init, main, grace_s, own, mounted))
 
 
 class _Pod:
     """The containers of a pod, what each does by itself, and where they are."""
 
     def __init__(
-        self, init: tuple[Container, ...], main: tuple[Container, ...], grace_s: int, own: Variables
+        self,
+        init: tuple[Container, ...],
+        main: tuple[Container, ...],
+        grace_s: int,
+        own: Variables,
+        mounted: Files,
     ) -> None:
         self._init, self._main, self._grace_s, self._own = init, main, grace_s, own
-        self._begin = [plan(each.command, (*each.environment, *own)) for each in init]
-        self._work = [plan(each.command, (*each.environment, *own)) for each in main]
-        self._begun_s = sum(behaviour.runs_s for behaviour in self._begin)
+        self._begin = [plan(each.command, (*each.environment, *own), mounted) for each in init]
+        self._work = [plan(each.command, (*each.environment, *own), mounted) for each in main]
         self._now = [ContainerReport(TaskState.STAGING)] * (len(init) + len(main))
 
     def deaf_spans(self) -> list[tuple[float, float]]:

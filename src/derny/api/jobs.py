@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final, cast
 
-from derny.api import records, wire_in, wire_out
+from derny.api import records, secrets, wire_in, wire_out
 from derny.api.codec import wire_bytes
 from derny.api.contract import Methods, without
 from derny.api.paging import instances_of
@@ -69,8 +69,8 @@ class JobService(svc.JobServiceBase):
         # A repeat is told so whatever else is wrong with it: it has been created, and that is what was asked.
         await self._loop.read(partial(queries.check_is_new, job=job))
         await self._loop.read(partial(queries.check_takes_jobs, pool=wire_in.pool_of(message)))
-        spec = await off_loop(len(wire_bytes(message)), wire_in.created_job, message, self._limits)
-        (event,) = await self._loop.submit(CreateJob(job, spec))
+        wish = await off_loop(len(wire_bytes(message)), _created, job, message, self._limits)
+        event, *_ = await self._loop.submit(wish)
         assert isinstance(event, JobCreated)
         return svc.CreateJobResponse(JobIdMessage(event.job), EntityVersion(_FIRST_VERSION))
 
@@ -146,8 +146,17 @@ def _cached(view: queries.JobView) -> svc.GetJobCacheResponse:
     return svc.GetJobCacheResponse(info.spec, info.status)
 
 
+def _created(job: JobId, message: svc.CreateJobRequest, limits: Limits) -> CreateJob:
+    spec = wire_in.created_job(message, limits)
+    assert message.spec is not None, "created_job has refused a request without one"
+    return CreateJob(job, spec, secrets=secrets.wanted(message.secrets, message.spec, limits))
+
+
 def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:
-    return svc.GetJobResponse(job_info=JobInfo(JobIdMessage(job), wire_out.job_spec(spec, number, made_at)))
+    return svc.GetJobResponse(
+        job_info=JobInfo(JobIdMessage(job), wire_out.job_spec(spec, number, made_at)),
+        secrets=secrets.told(spec.secrets),
+    )
 
 
 def _summary(view: queries.JobView) -> svc.GetJobResponse:
@@ -155,4 +164,4 @@ def _summary(view: queries.JobView) -> svc.GetJobResponse:
 
 
 def _whole(view: queries.JobView) -> svc.GetJobResponse:
-    return svc.GetJobResponse(job_info=wire_out.job_info(view))
+    return svc.GetJobResponse(job_info=wire_out.job_info(view), secrets=secrets.told(view.spec.secrets))

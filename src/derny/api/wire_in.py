@@ -84,8 +84,6 @@ def created_job(request: CreateJobRequest, limits: Limits) -> JobSpec:
     if request.spec is None:
         raise Invalid("spec is unset; expected the job's configuration")
     spec = job_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
-    if request.secrets:
-        raise later("secrets", "secrets")
     if request.create_spec is not None and encode(request.create_spec):
         raise later("create_spec", "creation in batches")
     if request.opaque_data is not None and request.opaque_data.data:

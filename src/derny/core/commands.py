@@ -9,6 +9,7 @@ import msgspec
 
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
 from derny.model.resources import FDS, Resources
+from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
 from derny.model.states import Gate, TaskState
 
@@ -42,6 +43,7 @@ class CreateJob(msgspec.Struct, frozen=True, gc=False):
     spec: JobSpec
     workflow: WorkflowSpec = WorkflowSpec()
     opaque: str = ""
+    secrets: tuple[Secret, ...] = ()
 
 
 class ReplaceJob(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +54,8 @@ class ReplaceJob(msgspec.Struct, frozen=True, gc=False):
     spec: JobSpec
     workflow: WorkflowSpec = WorkflowSpec()
     opaque: str = ""
+    secrets: tuple[Secret, ...] = ()
+    """If there are none, the job keeps those that it has."""
 
 
 class RestartJob(msgspec.Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from derny.core import gates
+from derny.core import gates, secrets
 from derny.core.events import (
     Event,
     GatesSet,
@@ -24,7 +24,8 @@ from derny.core.events import (
 from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName, PodId, pod_id
-from derny.model.records import Pod
+from derny.model.records import Job, Pod
+from derny.model.secrets import Secret
 from derny.model.specs import PodTemplate
 from derny.model.states import Gate, HostState, PodState
 
@@ -38,6 +39,8 @@ class Launch(msgspec.Struct, frozen=True, gc=False):
     ports: tuple[int, ...]
     at: float
     """When the launch was decided, seconds since the epoch."""
+    secrets: tuple[Secret, ...] = ()
+    """Files that its containers find at their paths."""
 
 
 class Kill(msgspec.Struct, frozen=True, gc=False):
@@ -86,9 +89,10 @@ def effects_of(state: State, event: Event, at: float) -> list[Effect]:
     return read_off(state, event, at) if read_off is not None else []
 
 
-def launch_of(pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
-    """The order to start the current run of a pod, decided at that time."""
-    return Launch(pod_id(pod.job, pod.instance, pod.run), host, pod.template, ports, at)
+def launch_of(job: Job, pod: Pod, host: HostName, ports: tuple[int, ...], at: float) -> Launch:
+    """The order to start the current run of a pod of this job, decided at that time."""
+    files = secrets.of_pod(job, pod.config) if job.secrets else ()
+    return Launch(pod_id(pod.job, pod.instance, pod.run), host, pod.template, ports, at, files)
 
 
 def kill_of(pod: Pod, at: float) -> Kill:
@@ -99,11 +103,11 @@ def kill_of(pod: Pod, at: float) -> Kill:
 
 
 def _of_placed(state: State, event: PodsPlaced, at: float) -> list[Effect]:
-    pods = state.jobs[event.job].pods
-    names = state.table.name_of
+    job = state.jobs[event.job]
+    pods, names = job.pods, state.table.name_of
     ports = event.ports or [()] * len(event.instances)
     return [
-        launch_of(pods[instance], names[row], numbers, at)
+        launch_of(job, pods[instance], names[row], numbers, at)
         for instance, row, numbers in zip(event.instances, event.hosts, ports, strict=True)
     ]
 
@@ -134,11 +138,12 @@ def _of_orphans(state: State, event: OrphansFound, at: float) -> list[Effect]:
 def _of_refreshed(state: State, event: PodsRefreshed, at: float) -> list[Effect]:
     """Once more what was last asked; agents ignore repeats."""
     effects: list[Effect] = []
-    for pod in state.jobs[event.job].pods[event.first : event.end]:
+    job = state.jobs[event.job]
+    for pod in job.pods[event.first : event.end]:
         if not gates.lets_through(state, pod):
             continue
         if pod.state is PodState.LAUNCHED:
-            effects.append(launch_of(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
+            effects.append(launch_of(job, pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
         elif pod.state is PodState.KILLING:
             effects.append(kill_of(pod, pod.changed_at))
     return effects

@@ -9,6 +9,7 @@ import msgspec
 
 from derny.core.commands import ContainerReport, HostSeen
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
+from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
 from derny.model.states import (
     Gate,
@@ -180,6 +181,13 @@ class InstancesSettled(_Event, frozen=True, gc=False, tag=True):
     job: JobId
     done: list[int]
     failed: list[int]
+
+
+class SecretsKept(_Event, frozen=True, gc=False, tag=True):
+    """The contents of secrets that the job's latest configuration refers to, as far as they are new."""
+
+    job: JobId
+    secrets: list[Secret]
 
 
 class PodsCreated(_Event, frozen=True, gc=False, tag=True):
@@ -378,6 +386,7 @@ Event = (
     | JobGoalSet
     | JobStateChanged
     | JobRemoved
+    | SecretsKept
     | WorkflowStarted
     | WorkflowSteered
     | WorkflowPlanned

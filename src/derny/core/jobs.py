@@ -8,9 +8,11 @@ slices. The state is computed from the pods. A deleted job is forgotten with its
 
 from bisect import insort
 
-from derny.core import pools
+import msgspec
+
+from derny.core import pools, secrets
 from derny.core.commands import CreateJob, DeleteJob, StartJob, StopJob
-from derny.core.events import JobCreated, JobGoalSet, JobRemoved, JobStateChanged
+from derny.core.events import Event, JobCreated, JobGoalSet, JobRemoved, JobStateChanged, SecretsKept
 from derny.core.state import State, new_counts
 from derny.model.errors import Exhausted, Exists, Invalid, WrongState, WrongVersion
 from derny.model.ids import JobId, entity_version
@@ -23,7 +25,7 @@ STOPPED = frozenset({JobState.KILLED, JobState.DELETED})
 """Goals that want no pod running."""
 
 
-def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -> list[JobCreated]:
+def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -> list[Event]:
     """A new job. Exists before all else; Invalid, NotFound: its pool; Exhausted: a limit of the daemon."""
     if command.job in state.jobs:
         raise Exists(f"job {command.job!r} already exists")
@@ -33,7 +35,10 @@ def decide_create(state: State, command: CreateJob, at: float, limits: Limits) -
             f"there are {len(state.jobs)} jobs, the most allowed (limit jobs_max); delete some first"
         )
     check_count(state, command.spec.instance_count, 0, limits)
-    return [JobCreated(command.job, command.spec, command.workflow, command.opaque)]
+    refs, kept = secrets.settled(None, command.secrets)
+    spec = msgspec.structs.replace(command.spec, secrets=refs)
+    created = JobCreated(command.job, spec, command.workflow, command.opaque)
+    return [created, SecretsKept(command.job, kept)] if kept else [created]
 
 
 def check_count(state: State, count: int, before: int, limits: Limits) -> None:

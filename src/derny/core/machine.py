@@ -29,6 +29,7 @@ from derny.core import (
     preemption,
     reconciliation,
     reports,
+    secrets,
     upkeep,
     workflows,
 )
@@ -66,6 +67,7 @@ APPLIERS: dict[type[Event], Applier] = {
     events.JobGoalSet: jobs.apply_goal_set,
     events.JobStateChanged: jobs.apply_state_changed,
     events.JobRemoved: jobs.apply_removed,
+    events.SecretsKept: secrets.apply_kept,
     events.WorkflowStarted: workflows.apply_started,
     events.WorkflowSteered: workflows.apply_steered,
     events.WorkflowPlanned: workflows.apply_planned,

@@ -8,17 +8,18 @@ changes nothing of ours. Called by `core.machine`. (Behaviour, scheduler §7.5.)
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from derny.core import gates
 from derny.core.commands import NoteAgents, ReconnectAgents
-from derny.core.effects import Kill, Launch, Reconcile, kill_of, launch_of
+from derny.core.effects import Reconcile, kill_of, launch_of
 from derny.core.events import AgentsNoted, AgentsReconnected
 from derny.core.history import launched_at
 from derny.core.state import State
 from derny.model.ids import HostName
 from derny.model.periods import Periods
-from derny.model.records import Pod
+from derny.model.records import Job, Pod
 from derny.model.states import POD_ON_HOST, HostState, PodState
 
 PACE_S: Final = 0.1
@@ -49,7 +50,7 @@ def whole(state: State) -> Reconcile:
     """Everything in one order, with the times at which it was decided."""
     order = Reconcile([], [], _down(state), dict(state.notes))
     for job in state.jobs.values():
-        _add(order.launches, order.kills, job.pods)
+        _add(order, job, job.pods)
     return order
 
 
@@ -67,7 +68,8 @@ def next_slice(state: State, at: float, budget: int, periods: Periods) -> Reconc
     while round_.jobs and budget > 0:
         job = state.jobs.get(round_.jobs[0])
         pods = job.pods[round_.instance : round_.instance + budget] if job is not None else []
-        _add(order.launches, order.kills, [pod for pod in pods if gates.lets_through(state, pod)])
+        if job is not None:
+            _add(order, job, (pod for pod in pods if gates.lets_through(state, pod)))
         budget -= max(len(pods), 1)
         round_.instance += len(pods)
         if job is None or round_.instance >= len(job.pods):
@@ -86,9 +88,10 @@ def _down(state: State) -> list[HostName]:
     return [host.name for host in state.hosts.values() if host.state is host.goal is HostState.DOWN]
 
 
-def _add(launches: list[Launch], kills: list[Kill], pods: list[Pod]) -> None:
+def _add(order: Reconcile, job: Job, pods: Iterable[Pod]) -> None:
     for pod in pods:
         if pod.state in POD_ON_HOST:
-            launches.append(launch_of(pod, pod.host or HostName(""), pod.ports, launched_at(pod)))
+            host = pod.host or HostName("")
+            order.launches.append(launch_of(job, pod, host, pod.ports, launched_at(pod)))
         if pod.state is PodState.KILLING:
-            kills.append(kill_of(pod, pod.changed_at))
+            order.kills.append(kill_of(pod, pod.changed_at))

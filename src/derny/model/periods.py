@@ -117,6 +117,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     spec_bytes_max: Count = 1_500_000
     """Of one job's spec as sent: GetJob answers with both of its forms, which must fit in the 4 MiB that
     clients accept."""
+    secrets_bytes_max: Count = 262_144
+    """Of all secrets of one job, with their paths: each launch carries them, and memory keeps them."""
     pool_spec_bytes_max: Count = 16_384
     """Of one pool's spec as sent: QueryResourcePools answers with all of them in one message."""
     pods_per_job_max: Count = 100_000

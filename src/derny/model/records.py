@@ -11,6 +11,7 @@ import msgspec
 from derny.model.fifo import PriorityFifo
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PoolId
 from derny.model.resources import FDS, NOTHING, Resources
+from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PodTemplate, PoolSpec, WorkflowSpec
 from derny.model.states import (
     WORKFLOW_TERMINAL,
@@ -179,6 +180,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     """How many pods at the end of the list are to go, while the job stays."""
     departed: dict[int, Pod] = {}
     """Removed pods by instance: one that is added again goes on with its runs and its history."""
+    secrets: dict[str, Secret] = {}
+    """By id: those that a kept configuration refers to."""
 
     @property
     def spec(self) -> JobSpec:

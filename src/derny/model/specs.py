@@ -10,6 +10,7 @@ import msgspec
 
 from derny.model.ids import PoolId
 from derny.model.resources import Resources
+from derny.model.secrets import SecretRef
 
 
 class PortRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -181,6 +182,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The job's own, sorted; those of its pods are in the templates."""
     digest: bytes = b""
     """Of the whole message, in whichever form its client wrote it: equal jobs have equal digests."""
+    secrets: tuple[SecretRef, ...] = ()
+    """In the order in which they were given."""
 
     def template(self, instance: int) -> PodTemplate:
         """The template of one instance."""
