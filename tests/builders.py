@@ -28,6 +28,7 @@ from derny.model.specs import (
     PoolResource,
     PoolSpec,
     PortRequest,
+    VolumeRequest,
     WorkflowSpec,
 )
 from derny.model.states import Gate, PodState, TaskState
@@ -67,11 +68,12 @@ def a_template(
     constraint: Constraint | None = None,
     labels: Labels = (),
     fds: int = 0,
+    volume: VolumeRequest | None = None,
     preemptible: bool | None = None,
 ) -> PodTemplate:
     """A pod that can't be preempted, unless it is revocable."""
     demand = amounts(0 if revocable else cpu, memory, disk, gpu, cpu if revocable else 0)
-    facts = (demand, ports, run, static_ports, controller, health_checked, constraint, labels, fds)
+    facts = (demand, ports, run, static_ports, controller, health_checked, constraint, labels, fds, volume)
     return PodTemplate(
         demand,
         Command(run),
@@ -85,6 +87,7 @@ def a_template(
         constraint=constraint,
         labels=labels,
         fds=fds,
+        volume=volume,
         preemptible=revocable if preemptible is None else preemptible,
         revocable=revocable,
         digest=repr(facts).encode(),

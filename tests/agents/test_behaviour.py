@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from derny.agents.behaviour import UNTIL_KILLED, Behaviour, plan
+from derny.agents.behaviour import UNTIL_KILLED, Behaviour, plan, probe
 from derny.agents.script import NESTING_MAX, TEXT_MAX
 from derny.agents.shell import CALLS_MAX, OUTPUT_MAX
 from derny.model.specs import Command
@@ -238,3 +238,10 @@ def test_any_text_has_a_behaviour(text: str, shell: bool) -> None:
     assert 0 <= behaviour.exit_code < 256
     assert len(behaviour.output) <= OUTPUT_MAX
     assert plan(Command(text, (text,), shell)) == behaviour
+
+
+def test_a_container_sees_the_volumes_that_are_mounted_for_it() -> None:
+    command = Command("ls /data && test -d /data || exit 3")
+    assert plan(command, files=((0.0, "/data", True),)).exit_code == 0
+    assert plan(command).exit_code == 3
+    assert probe(Command("ls /data"), (), plan(Command(), files=((0.0, "/data", True),)).files, 10.0)[0]

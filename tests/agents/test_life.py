@@ -131,3 +131,10 @@ def test_a_pod_is_deaf_while_one_of_its_containers_is(at_s: float, deaf: bool) -
     life = a_life(a_container("a", "x"), a_container("b", "sleep 2; trap '' TERM; server"), init=init)
     assert life.is_deaf(at_s) is deaf
     assert not a_life(a_container("a", "x")).is_deaf(math.inf)
+
+
+def test_each_container_sees_the_volumes_that_it_mounts() -> None:
+    looks = Command("ls /data || exit 3; exit 0")
+    sees, does_not = Container("a", looks, mounts=("/data",)), Container("b", looks)
+    assert told(a_life(sees))[-1][1] is T.FINISHED
+    assert told(a_life(does_not))[-1][1] is T.FAILED

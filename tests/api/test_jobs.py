@@ -158,18 +158,26 @@ REFUSED = {
         INVALID,
         ["spec.instance_spec[1].constraint.type"],
     ),
-    "a persistent volume": (pod_with(volume=PersistentVolumeSpec()), UNIMPLEMENTED, ["default_spec.volume "]),
-    "a volume": (pod_with(volumes=[VolumeSpec(name="v")]), UNIMPLEMENTED, ["default_spec.volumes"]),
+    "a persistent volume of no size": (
+        pod_with(volume=PersistentVolumeSpec("/data")),
+        INVALID,
+        ["default_spec.volume.size_mb is 0"],
+    ),
+    "a volume of no type": (
+        pod_with(volumes=[VolumeSpec(name="v")]),
+        INVALID,
+        ["default_spec.volumes[0].type"],
+    ),
     "a host port": (pod_with(host_ports=[PortSpec(name="p")]), UNIMPLEMENTED, ["default_spec.host_ports"]),
-    "a mount": (
-        container_with(volume_mounts=[VolumeMount(name="v")]),
-        UNIMPLEMENTED,
-        ["containers[0].volume_mounts"],
+    "a mount of nothing": (
+        container_with(volume_mounts=[VolumeMount(name="v", mount_path="/v")]),
+        INVALID,
+        ["containers[0].volume_mounts[0].name 'v'"],
     ),
     "a Mesos volume": (
-        container_with(container=ContainerInfo(type=ContainerInfoType.MESOS, volumes=[MesosVolume("/x")])),
-        UNIMPLEMENTED,
-        ["containers[0].container.volumes"],
+        container_with(container=ContainerInfo(type=ContainerInfoType.MESOS, volumes=[MesosVolume("x")])),
+        INVALID,
+        ["containers[0].container.volumes[0].container_path is 'x'"],
     ),
     "a templated port": (
         container_with(ports=[PortSpec(name="p", type=PortSpecPortType.DYNAMIC_TEMPLATE_VAR)]),

@@ -92,6 +92,7 @@ def a_view(state=PodState.RUNNING, **fields):
         "previous": None,
         "desired_run": 2,
         "desired_host": None,
+        "volume": None,
     }
     return PodView(**(values | fields))
 

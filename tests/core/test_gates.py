@@ -221,6 +221,7 @@ def test_every_command_is_heard_or_a_wish() -> None:
         *("PauseWorkflow", "ResumeWorkflow", "AbortWorkflow"),
         *("StartPod", "StopPod", "RestartPod", "RefreshPods", "DeletePodEvents"),
         *("StartMaintenance", "CompleteMaintenance"),
+        "DeleteVolume",
         *("CreateHostPool", "DeleteHostPool", "ChangeHostPool"),
     }
     assert {kind.__name__ for kind in get_args(commands.Command)} == wishes | {

@@ -13,11 +13,11 @@ from derny.core.jobs import computed_state
 from derny.core.machine import Machine
 from derny.core.state import State
 from derny.model.errors import Refusal
-from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, pod_id
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, VolumeId, pod_id
 from derny.model.periods import Limits, Periods
 from derny.model.records import Job
 from derny.model.rules import DEFAULT_RULES, Preempting
-from derny.model.specs import PodTemplate, WorkflowSpec
+from derny.model.specs import PodTemplate, VolumeRequest, WorkflowSpec
 from derny.model.states import (
     POD_ON_HOST,
     POD_TERMINAL,
@@ -51,6 +51,7 @@ templates = st.builds(
     controller=st.booleans(),
     preemptible=st.booleans(),
     health_checked=st.booleans(),
+    volume=st.sampled_from([None, None, VolumeRequest("/data", 5000)]),
 )
 shares = st.sampled_from([0.2, 0.5, 0.7])
 jobs = st.integers(1, 5).map(job_id)
@@ -243,6 +244,11 @@ class Cluster(RuleBasedStateMachine):
     ) -> None:
         self.try_to(command(job, instance))
 
+    @rule(data=st.data())
+    def delete_volume(self, data: st.DataObject) -> None:
+        volumes = [*self.bench.machine.state.volumes, VolumeId("nobody's")]
+        self.try_to(commands.DeleteVolume(data.draw(st.sampled_from(volumes))))
+
     @rule(job=jobs, instance=st.integers(0, 8))
     def restart_within_the_sla(self, job: JobId, instance: int) -> None:
         self.try_to(commands.RestartPod(job, instance, check_sla=True))
@@ -384,7 +390,10 @@ class Cluster(RuleBasedStateMachine):
             assert queries.waiting_reason(state, queries.pod_info(state, job, instance))
         elif pod.state is PodState.PLACING:
             assert pod.message
-            assert engine.place(state.table, ask_of(pod.template), 1, DEFAULT_RULES).unplaced
+            if (volume := state.volume(pod)) is not None and pod.template.volume is not None:
+                assert volume.host in pod.message
+            else:
+                assert engine.place(state.table, ask_of(pod.template), 1, DEFAULT_RULES).unplaced
         else:
             # Notice may have been given to it just now.
             assert pod.goal is PodState.RUNNING and pod.state in (PodState.RUNNING, PodState.PREEMPTING)

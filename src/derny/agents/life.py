@@ -119,9 +119,13 @@ class _Pod:
         mounted: Files,
     ) -> None:
         self._init, self._main, self._grace_s, self._own = init, main, grace_s, own
-        self._begin = [plan(each.command, (*each.environment, *own), mounted) for each in init]
-        self._work = [plan(each.command, (*each.environment, *own), mounted) for each in main]
+        self._begin = [self._plan(each, mounted) for each in init]
+        self._work = [self._plan(each, mounted) for each in main]
         self._now = [ContainerReport(TaskState.STAGING)] * (len(init) + len(main))
+
+    def _plan(self, container: Container, mounted: Files) -> Behaviour:
+        volumes = tuple((0.0, path, True) for path in container.mounts)
+        return plan(container.command, (*container.environment, *self._own), (*mounted, *volumes))
 
     def deaf_spans(self) -> list[tuple[float, float]]:
         """When a container ignores SIGTERM: from, until."""

@@ -136,20 +136,13 @@ def _check_http(where: str, health: HealthCheckSpec) -> None:
 
 def not_served(container: ContainerSpec) -> Iterator[tuple[str, str]]:
     """The fields that ask for what this release can't do, and what that is."""
-    if container.volume_mounts:
-        yield "volume_mounts", "volumes"
-    info = container.container
-    if info is not None and any(
-        volume.source is None or volume.source.type != VolumeSourceType.SECRET for volume in info.volumes
-    ):
-        yield "container.volumes", "volumes"
     if any(
         port.template_name or port.type == PortSpecPortType.DYNAMIC_TEMPLATE_VAR for port in container.ports
     ):
         yield "ports", "ports as template variables"
 
 
-def translated(container: ContainerSpec, shell: bool, pod_shell: bool) -> Container:
+def translated(container: ContainerSpec, shell: bool, pod_shell: bool, mounts: tuple[str, ...]) -> Container:
     """What agents need to know. `shell`: of the container's command; `pod_shell`: of the pod's commands."""
     value, arguments = pod_spec.command_of(container)
     health = container.liveness_check
@@ -160,6 +153,7 @@ def translated(container: ContainerSpec, shell: bool, pod_shell: bool) -> Contai
         tuple(port.name for port in container.ports),
         tuple(pod_spec.environment_of(container)),
         _health_check(health, pod_shell) if health is not None and health.enabled else None,
+        mounts,
     )
 
 

@@ -8,7 +8,7 @@ of an instance. (Behaviour, jobs §9.3, §9.4 and §9.6; API reference, PodSpec.
 
 from collections.abc import Callable, Iterator
 
-from derny.api import container_in, pod_spec
+from derny.api import container_in, pod_spec, volume_spec
 from derny.api.container_in import NAME_MAX
 from derny.model.errors import Invalid, Unimplemented
 from derny.model.resources import NOTHING, Resources
@@ -44,6 +44,7 @@ def check(where: str, instance: int, pod: PodSpec, sla: SlaSpec | None) -> None:
             f"{where}.kill_grace_period_seconds is {pod.kill_grace_period_seconds}; expected 0 for"
             f" {KILL_GRACE_S}, or 1 to {KILL_GRACE_MAX_S}"
         )
+    volume_spec.check(where, pod)
     for number, container in enumerate(pod.init_containers):
         container_in.check_runs_once(f"{where}.init_containers[{number}]", container)
     for place, container in _each(where, pod):
@@ -130,8 +131,6 @@ def _check_foldable(where: str, pod: PodSpec) -> None:
 
 
 _LATER: tuple[tuple[str, Callable[[PodSpec], object], str], ...] = (
-    ("volume", lambda pod: pod.volume, "persistent volumes"),
-    ("volumes", lambda pod: pod.volumes, "volumes"),
     ("host_ports", lambda pod: pod.host_ports, "host ports"),
 )
 
@@ -168,12 +167,16 @@ def template(pod: PodSpec, revocable: bool, preemptible: bool, constraint: Const
         containers=containers,
         init_containers=tuple(_container(pod, each) for each in pod.init_containers),
         revocable=revocable,
+        volume=volume_spec.persistent(pod),
     )
 
 
 def _container(pod: PodSpec, container: ContainerSpec) -> Container:
     shell = pod_spec.runs_in_shell(container, pod.mesos_spec)
-    return container_in.translated(container, shell, pod.mesos_spec is not None and pod.mesos_spec.shell)
+    mounts = volume_spec.mounts(pod, container)
+    return container_in.translated(
+        container, shell, pod.mesos_spec is not None and pod.mesos_spec.shell, mounts
+    )
 
 
 def _ports(pod: PodSpec) -> tuple[PortRequest, ...]:
@@ -188,13 +191,17 @@ def _ports(pod: PodSpec) -> tuple[PortRequest, ...]:
 def _demand(pod: PodSpec, revocable: bool) -> Resources:
     """The most that the pod needs at any time: init containers run one by one, the others side by side.
 
-    A revocable pod takes its cpu from slack; the other kinds are ordinary (behaviour, scheduler §6.8).
+    The disk of its volume comes on top. A revocable pod takes its cpu from slack; the other kinds are
+    ordinary (behaviour, scheduler §6.8).
     """
+    volume = volume_spec.persistent(pod)
     most = NOTHING
     for container in pod.containers:
         most = most.plus(container_in.demand(container))
     for container in pod.init_containers:
         most = Resources(*map(max, most, container_in.demand(container)))
+    if volume is not None:
+        most = most.plus(Resources(disk=volume.size))
     return most._replace(cpu=0, revocable_cpu=most.cpu) if revocable else most
 
 

@@ -10,7 +10,7 @@ from derny.api import container_status
 from derny.api.codec import decode, without_fields
 from derny.api.pod_spec import effective, fill_form, fill_forms
 from derny.api.times import rfc3339, whole_seconds
-from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView
+from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView, VolumeView
 from derny.model.ids import JobId as JobIdText
 from derny.model.ids import entity_version, pod_id, pod_name
 from derny.model.resources import KINDS, MILLI, wire_units
@@ -35,6 +35,7 @@ from derny.proto.peloton.api.v1alpha.peloton import (
     PodName,
     ResourcePoolId,
     Revision,
+    VolumeId,
 )
 from derny.proto.peloton.api.v1alpha.pod import (
     PodEvent,
@@ -52,6 +53,7 @@ from derny.proto.peloton.api.v1alpha.respool import (
     ResourceUsage,
     SchedulingPolicy,
 )
+from derny.proto.peloton.api.v1alpha.volume import PersistentVolumeInfo, VolumeState
 
 
 def revision(version: int, created_at: float, updated_at: float) -> Revision:
@@ -166,6 +168,7 @@ def pod_status(view: PodView, now: float, waits_for: str = "") -> PodStatus:
         resource_usage=_resource_usage(view, now),
         desired_pod_id=PodId(pod_id(view.job, view.instance, view.desired_run)),
         desired_host=view.desired_host or "",
+        volume_id=VolumeId(view.volume) if view.volume else None,
         host_id=view.agent_id,
     )
 
@@ -230,7 +233,7 @@ def pod_event(event: PodEventView) -> PodEvent:
     )
 
 
-# Pools and hosts.
+# Pools, hosts and volumes.
 
 
 def pool_info(view: PoolView) -> ResourcePoolInfo:
@@ -275,6 +278,22 @@ def _usage(view: PoolView, kind: str) -> ResourceUsage:
     if kind == "cpu":
         slack += view.slack.revocable_cpu
     return ResourceUsage(kind, wire_units(hard), wire_units(slack))
+
+
+def volume_info(view: VolumeView) -> PersistentVolumeInfo:
+    """A persistent volume; one that is not deleted is meant to be there."""
+    state = VolumeState(view.state)
+    return PersistentVolumeInfo(
+        volume_id=VolumeId(view.id),
+        pod_name=PodName(pod_name(view.job, view.instance)),
+        hostname=view.host,
+        state=state,
+        desired_state=VolumeState.DELETED if state is VolumeState.DELETED else VolumeState.CREATED,
+        size_mb=view.size // MILLI,
+        container_path=view.path,
+        create_time=rfc3339(view.created_at),
+        update_time=rfc3339(view.updated_at),
+    )
 
 
 def host_info(view: HostView) -> HostInfo:

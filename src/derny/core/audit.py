@@ -15,10 +15,18 @@ from derny.core.goals import OWED
 from derny.core.hosts import labels_of
 from derny.core.maintenance import owed_state
 from derny.core.state import AT_REST, Rollout, State, is_at_rest, new_counts
-from derny.model.ids import JobId, PoolId, pod_name
+from derny.model.ids import JobId, PoolId, VolumeId, pod_name
 from derny.model.records import Job, Pod, Pool, Queue, Workflow
 from derny.model.resources import NOTHING, Resources
-from derny.model.states import POD_ADMITTED, POD_ON_HOST, HostState, JobState, PodState, WorkflowState
+from derny.model.states import (
+    POD_ADMITTED,
+    POD_ON_HOST,
+    HostState,
+    JobState,
+    PodState,
+    VolumeState,
+    WorkflowState,
+)
 from derny.placement.labels import Label
 
 
@@ -32,6 +40,7 @@ def audit(state: State) -> list[str]:
         *_of_hosts(state),
         *_of_labels(state),
         *_of_holds(state),
+        *_of_volumes(state),
         *_of_maintenance(state),
         *_of_owed_steps(state),
         *_of_workflows(state),
@@ -49,7 +58,7 @@ def fingerprint(state: State) -> bytes:
     ]
     groups = [
         (job, [_name(p) for p in group.fresh], [_name(p) for p in group.tried])
-        for (job, _template), group in state.groups.items()
+        for (job, _template, _anchor), group in state.groups.items()
     ]
     hosts = [
         (
@@ -64,6 +73,7 @@ def fingerprint(state: State) -> bytes:
     return msgspec.msgpack.encode(
         (
             list(state.jobs.values()),
+            list(state.volumes.values()),
             state.names,
             pools,
             sorted(groups),
@@ -232,10 +242,13 @@ def _of_hosts(state: State) -> Iterator[str]:
     ports: dict[str, list[int]] = {}
     for _, pod in _pods(state):
         if pod.state in POD_ON_HOST and pod.host is not None:
-            used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.demand)
+            used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.footprint)
             fds[pod.host] += pod.template.fds
             there.setdefault(pod.host, set()).add(id(pod))
             ports.setdefault(pod.host, []).extend(pod.ports)
+    for volume in state.volumes.values():
+        if volume.state is not VolumeState.DELETED:
+            used[volume.host] = used.get(volume.host, NOTHING).plus(Resources(disk=volume.size))
     for host in state.hosts.values():
         taken = used.get(host.name, NOTHING)
         if state.table.free(host.row).plus(taken) != host.capacity:
@@ -303,6 +316,21 @@ def _of_maintenance(state: State) -> Iterator[str]:
         waits = id(host) in timed if host.state is HostState.DRAINING else owed_state(host) is None
         if not waits and host.name not in state.dirty_hosts:
             yield f"host {host.name}, {host.state.name} on its way to {host.goal.name}, is forgotten"
+
+
+def _of_volumes(state: State) -> Iterator[str]:
+    """Every volume is known to its job, and a pod that has one is where it is."""
+    of_jobs = {volume for job in state.jobs.values() for volume in job.volumes.values()}
+    if of_jobs != set(state.volumes):
+        yield f"jobs and volumes disagree about {sorted(of_jobs ^ set(state.volumes))}"
+    for job, pod in _pods(state):
+        if pod.template.volume is None or pod.state not in POD_ON_HOST:
+            continue
+        volume = state.volumes.get(job.volumes.get(pod.instance, VolumeId("")))
+        if volume is None or volume.host != pod.host or volume.state is VolumeState.DELETED:
+            yield f"pod {_name(pod)} is on {pod.host} without its volume"
+        elif pod.state is PodState.RUNNING and volume.state is not VolumeState.CREATED:
+            yield f"pod {_name(pod)} runs, its volume is {volume.state.name}"
 
 
 def _of_owed_steps(state: State) -> Iterator[str]:

@@ -7,7 +7,7 @@ nothing.
 
 import msgspec
 
-from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, VolumeId
 from derny.model.resources import FDS, Resources
 from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
@@ -147,6 +147,12 @@ class HostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     ports: tuple[int, int] = (31000, 32000)
     labels: tuple[tuple[str, str], ...] = ()
     fds: int = FDS
+
+
+class DeleteVolume(msgspec.Struct, frozen=True, gc=False):
+    """Want a persistent volume gone, and its disk given back."""
+
+    volume: VolumeId
 
 
 class SeeHosts(msgspec.Struct, frozen=True, gc=False):
@@ -301,6 +307,7 @@ Command = (
     | ReportPods
     | RefreshPods
     | DeletePodEvents
+    | DeleteVolume
     | CloseGates
     | OpenGates
 )

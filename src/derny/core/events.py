@@ -8,7 +8,7 @@ calls for is read off by `effects_of` in `core.pods`.
 import msgspec
 
 from derny.core.commands import ContainerReport, HostSeen
-from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, VolumeId
 from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PoolSpec, WorkflowSpec
 from derny.model.states import (
@@ -340,6 +340,13 @@ class PodsKilled(_Event, frozen=True, gc=False, tag=True):
     message: str
 
 
+class VolumeDeleted(_Event, frozen=True, gc=False, tag=True):
+    """A volume is gone from its host. Volumes begin with the placement of their pods (`PodsPlaced`), and end
+    with their jobs at the latest."""
+
+    volume: VolumeId
+
+
 class OrphansFound(_Event, frozen=True, gc=False, tag=True):
     """Agents run what nobody wants: runs that are not the current ones, pods or jobs that are gone."""
 
@@ -412,6 +419,7 @@ Event = (
     | PodsKillRequested
     | PodsKilled
     | OrphansFound
+    | VolumeDeleted
     | GatesSet
     | PodsRefreshed
     | PodEventsDeleted

@@ -77,7 +77,7 @@ def give_back(state: State, pod: Pod) -> None:
     """A run has ended: what it held of its host is free again. The last one that leaves ends a drain."""
     assert pod.host is not None
     host = state.hosts[pod.host]
-    state.table.credit(host.row, pod.template.demand, pod.ports, pod.template.fds)
+    state.table.credit(host.row, pod.template.footprint, pod.ports, pod.template.fds)
     if pod.template.labels:
         state.table.pod_labels.remove(pod.job, pod.template.labels, host.row)
     del host.pods[pod]

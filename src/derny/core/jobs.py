@@ -10,7 +10,7 @@ from bisect import insort
 
 import msgspec
 
-from derny.core import pools, secrets
+from derny.core import pools, secrets, volumes
 from derny.core.commands import CreateJob, DeleteJob, StartJob, StopJob
 from derny.core.events import Event, JobCreated, JobGoalSet, JobRemoved, JobStateChanged, SecretsKept
 from derny.core.state import State, new_counts
@@ -150,6 +150,7 @@ def apply_removed(state: State, event: JobRemoved, at: float) -> None:
     state.tree.pools[job.spec.pool].jobs -= 1
     state.pods_wanted -= job.spec.instance_count
     state.rollouts.pop(job.id, None)
+    volumes.job_removed(state, job)
     # The last that is seen of it.
     job.state = JobState.DELETED
     state.touch(job, at)

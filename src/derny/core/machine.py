@@ -31,6 +31,7 @@ from derny.core import (
     reports,
     secrets,
     upkeep,
+    volumes,
     workflows,
 )
 from derny.core.commands import Command
@@ -92,6 +93,7 @@ APPLIERS: dict[type[Event], Applier] = {
     events.PodsRestarted: pods.apply_restarted,
     events.PodsKillRequested: pods.apply_kill_requested,
     events.PodsKilled: pods.apply_killed,
+    events.VolumeDeleted: volumes.apply_deleted,
     events.OrphansFound: pods.apply_orphans_found,
     events.GatesSet: gates.apply_set,
     events.PodsRefreshed: upkeep.apply_refreshed,
@@ -154,6 +156,7 @@ class Machine:
             commands.CreateHostPool: partial(host_pools.decide_create, limits=limits),
             commands.DeleteHostPool: host_pools.decide_delete,
             commands.ChangeHostPool: host_pools.decide_change,
+            commands.DeleteVolume: volumes.decide_delete,
             commands.ReportPods: reports.decide,
             commands.RefreshPods: upkeep.decide_refresh,
             commands.DeletePodEvents: upkeep.decide_delete_events,

@@ -10,9 +10,11 @@ nothing and blocks nobody. Called by `core.machine`; which hosts are chosen is `
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 
+import msgspec
+
 from derny.core.events import Event, PodsPlaced, PodsUnplaced
 from derny.core.state import NEVER, UNKNOWN, Group, State, Version
-from derny.model.ids import JobId
+from derny.model.ids import HostName, JobId
 from derny.model.periods import Periods
 from derny.model.records import Pod
 from derny.model.rules import Rules
@@ -51,7 +53,8 @@ class PlacePass:
             return False
         state.holds.expire(at, self._periods)
         self.wake = state.holds.next_end(self._periods)
-        for (job, template), group in list(state.groups.items()):
+        for key, group in list(state.groups.items()):
+            job = key[0]
             if not self._is_due(job, group, at):
                 continue
             if budget <= 0:
@@ -60,8 +63,8 @@ class PlacePass:
                 budget -= self._look(job, group, at, budget, done)
             if group.fresh and group.stuck_at == self._version(group):
                 budget -= self._tell_unplaced(job, group, at, budget, done)
-            if (job, template) in state.groups:
-                state.groups.move_to_end((job, template))
+            if key in state.groups:
+                state.groups.move_to_end(key)
                 more |= bool(group.fresh) or group.stuck_at != self._version(group)
         return more
 
@@ -95,6 +98,8 @@ class PlacePass:
         if cost >= budget:
             return cost
         version = self._version(group)
+        if group.anchor is not None:
+            return cost + self._go_back(job, group, group.anchor, ask, version, at, done)
         group.patient_until, group.stuck_at = NEVER, UNKNOWN
         patient: dict[Pod, None] = {}
         if job in state.holds.jobs:
@@ -122,6 +127,30 @@ class PlacePass:
         # As of before the look: where its own pods count for the group, it looks once more.
         self._is_stuck(group, version, reason, at)
         return cost + len(placed.rows) + BARREN_COST
+
+    def _go_back(
+        self,
+        job: JobId,
+        group: Group,
+        anchor: HostName,
+        ask: Ask,
+        version: Version,
+        at: float,
+        done: list[Event],
+    ) -> int:
+        """Place a pod on the host that has its volume, whose disk is reserved there; no other will do."""
+        table = self._state.table
+        ask = msgspec.structs.replace(ask, demand=group.template.footprint)
+        pods = list(chain(group.tried, group.fresh))
+        row = table.row_of[anchor]
+        placed, ports = place_at(table, ask, self._rules, [row] * len(pods))
+        if placed:
+            instances = [pods[i].instance for i in placed]
+            self._take(PodsPlaced(job, instances, [row] * len(placed), ports), at, done)
+        if len(placed) < len(pods):
+            why = "has no room for it" if table.placeable[row] else "takes no pods now"
+            self._is_stuck(group, version, f"waits for {anchor}, which has its volume and {why}", at)
+        return len(pods) + LOOK_COST
 
     def _bring_back(
         self,

@@ -15,7 +15,7 @@ may come late, twice and out of order: only those that lead on from where the cu
 
 from collections.abc import Sequence
 
-from derny.core import containers
+from derny.core import containers, volumes
 from derny.core.availability import may_disrupt
 from derny.core.commands import RestartPod, StartPod, StopPod
 from derny.core.events import (
@@ -239,7 +239,7 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
     pods = [job.pods[instance] for instance in event.instances]
     template = pods[0].template
     assert all(pod.template is template for pod in pods)
-    state.table.debit_many(event.hosts, template.demand, event.ports, template.fds)
+    state.table.debit_many(event.hosts, template.footprint, event.ports, template.fds)
     for pod, ports in zip(pods, event.ports, strict=False):
         pod.ports = ports
     if template.labels:
@@ -249,6 +249,7 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
         pod.host = names[row]
         state.hosts[pod.host].pods[pod] = None
         state.move(job, pod, PodState.LAUNCHED, at, "", "REASON_UPDATE_OFFER")
+        volumes.placed(state, job, pod, at)
     state.touch(job, at)
 
 

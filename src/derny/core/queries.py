@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from derny.capacity import admission
-from derny.core import hosts, pools
+from derny.core import hosts, pools, volumes
 from derny.core.history import Entry, entries
 from derny.core.state import State
 from derny.core.workflow_views import WorkflowStatusView, status_of
 from derny.model.errors import Exists, NotFound
-from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, entity_version, pod_id
-from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination
+from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, VolumeId, entity_version, pod_id
+from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination, Volume
 from derny.model.resources import Resources
 from derny.model.specs import JobSpec, PodTemplate, PoolResource, PoolSpec
-from derny.model.states import POD_TERMINAL, HealthState, HostState, JobState, PodState
+from derny.model.states import POD_TERMINAL, HealthState, HostState, JobState, PodState, VolumeState
 
 _NO_PODS = dict.fromkeys(PodState, 0)
 
@@ -73,6 +73,7 @@ class PodView(msgspec.Struct, frozen=True, gc=False):
     """The pod id of the run before, None in the first."""
     desired_run: int
     desired_host: HostName | None
+    volume: VolumeId | None
     containers: tuple[ContainerRun, ...] = ()
     """Init containers, then the others; empty while all are as the pod is."""
 
@@ -99,6 +100,20 @@ class PodEventView(msgspec.Struct, frozen=True):
     started_at: float = 0.0
     """Of the last event of an earlier run: when it began to run, and ended."""
     completed_at: float = 0.0
+
+
+class VolumeView(msgspec.Struct, frozen=True):
+    """A persistent volume. `size` in thousandths of a MB."""
+
+    id: VolumeId
+    job: JobId
+    instance: int
+    host: HostName
+    path: str
+    size: int
+    state: VolumeState
+    created_at: float
+    updated_at: float
 
 
 class PoolView(msgspec.Struct, frozen=True):
@@ -220,6 +235,16 @@ def previous_runs(state: State, job: JobId, instance: int, limit: int | None) ->
     ]
 
 
+def job_volumes(state: State, job: JobId) -> list[VolumeView]:
+    """The volumes of a job, by instance; NotFound."""
+    return [_volume_view(volume) for volume in volumes.of_job(state, job)]
+
+
+def volume_info(state: State, volume: VolumeId) -> VolumeView:
+    """A volume, which may be deleted already; NotFound."""
+    return _volume_view(volumes.existing(state, volume))
+
+
 def check_is_new(state: State, job: JobId) -> None:
     """Refuse an id that a job has; Exists."""
     if job in state.jobs:
@@ -337,6 +362,7 @@ def _pod_view(state: State, job: Job, pod: Pod) -> PodView:
         pod_id(pod.job, pod.instance, pod.run - 1) if pod.run > 1 else None,
         pod.desired_run,
         pod.desired_host,
+        job.volumes.get(pod.instance) if job.volumes else None,
         pod.containers,
     )
 
@@ -352,6 +378,20 @@ def _event_view(state: State, pod: Pod, entry: Entry) -> PodEventView:
         host,
         state.hosts[host].agent_id if host else "",
         spec.template(pod.instance) if spec is not None and spec.templates else None,
+    )
+
+
+def _volume_view(volume: Volume) -> VolumeView:
+    return VolumeView(
+        volume.id,
+        volume.job,
+        volume.instance,
+        volume.host,
+        volume.path,
+        volume.size,
+        volume.state,
+        volume.created_at,
+        volume.updated_at,
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from operator import itemgetter
 
-from derny.core import containers, hosts
+from derny.core import containers, hosts, volumes
 from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport, ReportPods
 from derny.core.events import Event, OrphansFound, PodsReported
 from derny.core.pods import charge
@@ -179,6 +179,7 @@ def apply(state: State, event: PodsReported, at: float) -> None:
             continue
         if event.state is PodState.RUNNING:
             pod.started_at = at
+            volumes.running(state, job, pod, at)
         if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
             pod.desired_host = None
         state.move(job, pod, event.state, at, event.message, event.reason)

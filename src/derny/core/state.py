@@ -16,14 +16,14 @@ from derny.core.availability import is_unavailable
 from derny.core.history import Texts, extended
 from derny.core.holds import Holds
 from derny.model.errors import NotFound
-from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId
-from derny.model.records import Host, Job, Pod
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, VolumeId
+from derny.model.records import Host, Job, Pod, Volume
 from derny.model.specs import PodTemplate
-from derny.model.states import POD_MOVES, POD_TERMINAL, Gate, JobState, PodState
+from derny.model.states import POD_MOVES, POD_TERMINAL, Gate, JobState, PodState, VolumeState
 from derny.model.timers import TimingWheel
 from derny.placement.hosts import HostTable
 
-GroupKey = tuple[JobId, int]
+GroupKey = tuple[JobId, int, HostName | None]
 
 Version = tuple[int, int]
 """Of the host table, and of those labels of pods that a constraint speaks of."""
@@ -63,6 +63,8 @@ class Group(msgspec.Struct, eq=False):
     """When the `tried` pods may look for a host again, if room has grown."""
     patient_until: float = NEVER
     """When the first of the pods that wait for their own hosts will take any other."""
+    anchor: HostName | None = None
+    """The only host that will do: the one that has the pod's volume."""
     reason: str = ""
 
 
@@ -114,6 +116,7 @@ class State:
         self.host_pools: dict[HostPoolName, dict[HostName, None]] = {DEFAULT_HOST_POOL: {}}
         """Every host is in exactly one, in the order in which they came there."""
         self.table = HostTable()
+        self.volumes: dict[VolumeId, Volume] = {}
         self.groups: OrderedDict[GroupKey, Group] = OrderedDict()
         self.holds = Holds(self.table)
         self.cursor = 0
@@ -162,10 +165,10 @@ class State:
 
     def group(self, pod: Pod) -> Group:
         """The group in which this pod waits, made on first sight."""
-        key = (pod.job, id(pod.template))
+        key = self._group_key(pod)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = Group(pod.template, OrderedDict(), OrderedDict())
+            group = self.groups[key] = Group(pod.template, OrderedDict(), OrderedDict(), anchor=key[2])
         return group
 
     def join_group(self, pod: Pod) -> None:
@@ -173,9 +176,19 @@ class State:
         group = self.group(pod)
         (group.fresh if pod.state is PodState.READY else group.tried)[pod] = None
 
+    def _group_key(self, pod: Pod) -> GroupKey:
+        volume = self.volume(pod) if pod.template.volume is not None else None
+        return pod.job, id(pod.template), None if volume is None else volume.host
+
+    def volume(self, pod: Pod) -> Volume | None:
+        """The volume to which the pod's next run goes back; None when it has none, or it has been deleted."""
+        found = self.jobs[pod.job].volumes.get(pod.instance)
+        volume = None if found is None else self.volumes[found]
+        return None if volume is None or volume.state is VolumeState.DELETED else volume
+
     def leave_group(self, pod: Pod) -> None:
         """Take a READY or PLACING pod out of its group; an emptied group goes too."""
-        key = (pod.job, id(pod.template))
+        key = self._group_key(pod)
         group = self.groups[key]
         del (group.fresh if pod.state is PodState.READY else group.tried)[pod]
         if not group.fresh and not group.tried:

@@ -83,7 +83,7 @@ def diff(state: State, job: JobId, version: str, spec: JobSpec, first: int, most
     refused as another version.
     """
     found = jobs.at_version(state, job, version)
-    workflows.check_fixed(found, spec)
+    workflows.check_fixed(state, found, spec)
     exist, count = len(found.pods), spec.instance_count
     last = min(exist, count)
     end = min(first + most, last)

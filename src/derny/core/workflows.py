@@ -14,7 +14,7 @@ unfinished workflow at most, the last of its list. (Behaviour, jobs §8.)
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from derny.core import instances, jobs, pods, workflow_log
+from derny.core import instances, jobs, pods, volumes, workflow_log
 from derny.core.commands import AbortWorkflow, PauseWorkflow, ReplaceJob, RestartJob, ResumeWorkflow
 from derny.core.events import (
     InstancesBegun,
@@ -63,7 +63,7 @@ def decide_replace(
     WrongState: pods are to be started while the job stops; Exhausted. (Behaviour, jobs §2.2, §8.3, §8.4.)
     """
     job = state.job(command.job)
-    check_fixed(job, command.spec)
+    check_fixed(state, job, command.spec)
     jobs.at_version(state, command.job, command.version)
     if command.workflow.start_pods and job.goal in jobs.STOPPED and not jobs.has_ended(job):
         raise WrongState(
@@ -90,8 +90,9 @@ def decide_replace(
     ]
 
 
-def check_fixed(job: Job, spec: JobSpec) -> None:
+def check_fixed(state: State, job: Job, spec: JobSpec) -> None:
     """Refuse another value for what is fixed once the job exists; Invalid."""
+    volumes.check_sizes(state, job, spec)
     if spec.pool != job.spec.pool:
         raise Invalid(
             f"spec.respool_id {spec.pool!r} is not the job's; it is fixed, expected {job.spec.pool!r}"

@@ -9,6 +9,7 @@ Runs start at 1 and never go back. (API reference, peloton.proto: PodName, PodID
 """
 
 import re
+from hashlib import sha1
 from typing import NewType
 
 from derny.model.errors import Invalid
@@ -18,6 +19,7 @@ PodName = NewType("PodName", str)
 PodId = NewType("PodId", str)
 HostName = NewType("HostName", str)
 PoolId = NewType("PoolId", str)
+VolumeId = NewType("VolumeId", str)
 HostPoolName = NewType("HostPoolName", str)
 
 ROOT_POOL = PoolId("root")
@@ -66,6 +68,13 @@ def parse_pod_id(text: str) -> tuple[JobId, int, int]:
     ):
         return JobId(job), int(instance), int(run)
     raise Invalid(f"pod_id {text!r} is not a pod id; expected <job uuid>-<instance number>-<run number>")
+
+
+def volume_id(job: JobId, instance: int, run: int) -> VolumeId:
+    """The id of the volume that was made for this run: a UUID of version 5, so that replay makes it again."""
+    # No secret rests on it: RFC 4122 asks for this very hash.
+    digest = sha1(pod_id(job, instance, run).encode(), usedforsecurity=False).hexdigest()
+    return VolumeId(f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}")
 
 
 def entity_version(config: int, desired: int = 0, workflow: int = 0) -> str:

@@ -9,7 +9,7 @@ from enum import IntEnum
 import msgspec
 
 from derny.model.fifo import PriorityFifo
-from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PoolId
+from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PoolId, VolumeId
 from derny.model.resources import FDS, NOTHING, Resources
 from derny.model.secrets import Secret
 from derny.model.specs import JobSpec, PodTemplate, PoolSpec, WorkflowSpec
@@ -20,6 +20,7 @@ from derny.model.states import (
     JobState,
     PodState,
     TerminationReason,
+    VolumeState,
     WorkflowState,
     WorkflowType,
 )
@@ -165,6 +166,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     """Pods that were started or stopped by themselves while the others were still being told."""
     unavailable: int = 0
     """How many pods count against the SLA."""
+    volumes: dict[int, VolumeId] = {}
+    """The volume of each instance that has one."""
     revision: int = 1
     state_at: float = 0.0
     """When the state last changed; it is looked at again no sooner than a job-status period later."""
@@ -201,6 +204,21 @@ class Queue(IntEnum):
     CONTROLLER = 1
     REVOCABLE = 2
     PENDING = 3
+
+
+class Volume(msgspec.Struct, gc=False, eq=False):
+    """A persistent volume: disk of one host, kept for one instance of a job."""
+
+    id: VolumeId
+    job: JobId
+    instance: int
+    host: HostName
+    path: str
+    size: int
+    """Thousandths of a MB."""
+    state: VolumeState
+    created_at: float
+    updated_at: float
 
 
 class Pool(msgspec.Struct, gc=False, eq=False):

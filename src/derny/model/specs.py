@@ -110,15 +110,26 @@ class Container(msgspec.Struct, frozen=True, gc=False, array_like=True):
     ports: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     check: HealthCheck | None = None
+    mounts: tuple[str, ...] = ()
+    """Paths at which it sees volumes."""
+
+
+class VolumeRequest(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A persistent volume that a pod wants: where its container sees it, and its size in thousandths of a
+    MB."""
+
+    path: str
+    size: int
 
 
 class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What admission, placement and agents need to know of a pod.
 
     `demand` and `ports` are of all containers together; the cpu is under `revocable_cpu` when the pod is
-    revocable. `kill_grace_s` is never 0, `containers` never empty. `command`, `container`, `image` and
-    `environment` are another way to write a pod of one container, that of the first journals; nobody reads
-    them.
+    revocable, and the disk of its volume is part of it. The volume stays on its host when the pod ends:
+    `footprint` is what goes with the pod. `kill_grace_s` is never 0, `containers` never empty. `command`,
+    `container`, `image` and `environment` are another way to write a pod of one container, that of the first
+    journals; nobody reads them.
     """
 
     demand: Resources
@@ -145,6 +156,7 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     digest: bytes = b""
     """Of the whole effective pod spec: pods of equal digests need not be restarted to become each other
     (behaviour, jobs §8.2)."""
+    volume: VolumeRequest | None = None
 
     def __post_init__(self) -> None:
         if not self.containers:
@@ -154,6 +166,13 @@ class PodTemplate(msgspec.Struct, frozen=True, gc=False, array_like=True):
         if self.demand.revocable_cpu and not self.revocable:
             # Journals of the first release have no such field; what such pods ask for tells.
             msgspec.structs.force_setattr(self, "revocable", True)
+
+    @property
+    def footprint(self) -> Resources:
+        """What a run takes from its host, and gives back at its end."""
+        if self.volume is None:
+            return self.demand
+        return self.demand.minus(Resources(disk=self.volume.size))
 
     @property
     def is_plain(self) -> bool:

@@ -64,6 +64,13 @@ class AgentState(IntEnum):
     DOWN = 5
 
 
+class VolumeState(IntEnum):
+    INVALID = 0
+    INITIALIZED = 1
+    CREATED = 2
+    DELETED = 3
+
+
 class HealthState(IntEnum):
     INVALID = 0
     DISABLED = 1

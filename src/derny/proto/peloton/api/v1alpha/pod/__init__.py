@@ -1060,7 +1060,8 @@ default_message_pool.register_message("peloton.api.v1alpha.pod", "OrConstraint",
 @dataclass(eq=False, repr=False)
 class PersistentVolumeSpec(betterproto2.Message):
     """
-    A persistent volume of a pod. Legacy: kept and returned, without effect.
+    A persistent volume of a pod: disk of the host of the first run, kept for all further runs, which go to that host.
+    Its disk counts in the pod's resources. The size can't be changed while the volume is there.
     """
 
     container_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -1345,7 +1346,7 @@ class PodStatus(betterproto2.Message):
 
     volume_id: "_peloton__.VolumeId | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    The legacy persistent volume. Always absent.
+    The persistent volume, once there is one.
     """
 
     version: "_peloton__.EntityVersion | None" = betterproto2.field(

@@ -52,7 +52,7 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class DeleteVolumeResponse(betterproto2.Message):
     """
-    What VolumeService.DeleteVolume answers: nothing. The volume goes later.
+    What VolumeService.DeleteVolume answers: nothing.
     """
 
     pass
@@ -137,7 +137,9 @@ default_message_pool.register_message(
 
 class VolumeServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    Persistent volumes of stateful jobs. Deprecated as a whole: public servers answer UNIMPLEMENTED.
+    Persistent volumes. The contract calls the service deprecated, and public servers answer UNIMPLEMENTED; here it works.
+    A volume is bound to its host: while that is away, so is the volume, and its pod waits. It is lost with its host if the
+    host never comes back; whoever gives it up deletes it, and the pod gets another one elsewhere.
     """
 
     async def list_volumes(
@@ -149,7 +151,7 @@ class VolumeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListVolumesResponse":
         """
-        The volumes of one job.
+        The volumes of one job: of each instance the one it has, or the last one it had.
 
         Errors: NOT_FOUND for an unknown job.
         """
@@ -195,9 +197,9 @@ class VolumeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteVolumeResponse":
         """
-        Marks a volume for deletion.
+        Deletes a volume. One that is deleted already is left alone; it is told of until its instance has another one.
 
-        Errors: NOT_FOUND for an unknown volume.
+        Errors: NOT_FOUND for an unknown volume, FAILED_PRECONDITION while a run uses it.
         """
 
         return await self._unary_unary(
@@ -216,12 +218,14 @@ from ... import volume as __volume__
 
 class VolumeServiceBase(betterproto2_grpclib.ServiceBase):
     """
-    Persistent volumes of stateful jobs. Deprecated as a whole: public servers answer UNIMPLEMENTED.
+    Persistent volumes. The contract calls the service deprecated, and public servers answer UNIMPLEMENTED; here it works.
+    A volume is bound to its host: while that is away, so is the volume, and its pod waits. It is lost with its host if the
+    host never comes back; whoever gives it up deletes it, and the pod gets another one elsewhere.
     """
 
     async def list_volumes(self, message: "ListVolumesRequest") -> "ListVolumesResponse":
         """
-        The volumes of one job.
+        The volumes of one job: of each instance the one it has, or the last one it had.
 
         Errors: NOT_FOUND for an unknown job.
         """
@@ -239,9 +243,9 @@ class VolumeServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def delete_volume(self, message: "DeleteVolumeRequest") -> "DeleteVolumeResponse":
         """
-        Marks a volume for deletion.
+        Deletes a volume. One that is deleted already is left alone; it is told of until its instance has another one.
 
-        Errors: NOT_FOUND for an unknown volume.
+        Errors: NOT_FOUND for an unknown volume, FAILED_PRECONDITION while a run uses it.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
