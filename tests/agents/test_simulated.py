@@ -175,6 +175,19 @@ def test_a_repeated_launch_is_ignored_before_and_after_the_end() -> None:
     assert states(reports(agents, BIRTH + 100)) == [TaskState.STARTING, TaskState.RUNNING, TaskState.FINISHED]
 
 
+@pytest.mark.parametrize("order", ["perform", "reconcile"])
+def test_a_launch_decided_after_the_end_is_of_another_pod_with_the_same_id(order: str) -> None:
+    """Its job was deleted, and created anew with its id."""
+    agents = the_agents(BIRTH)
+    agents.perform([launch("j-0-1", "exit 1")], BIRTH)
+    assert dated(agents, BIRTH + 10)[-1][1].state is TaskState.FAILED
+    late = launch("j-0-1", "sleep 100", BIRTH + 20)
+    agents.perform([late] if order == "perform" else [Reconcile([late], [])], BIRTH + 20)
+    assert dated(agents, BIRTH + 30)[-1][1].state is TaskState.RUNNING
+    agents.perform([late], BIRTH + 31)
+    assert dated(agents, BIRTH + 40) == []
+
+
 def test_the_memory_of_ended_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs remembered: the older is forgotten, and would run again; the newer is ignored."""
     monkeypatch.setattr(simulated, "ENDED_MAX", 4)
@@ -182,7 +195,7 @@ def test_the_memory_of_ended_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(5):
         agents.perform([launch(f"p-0-{number}", "true", BIRTH + number)], BIRTH + number)
     reports(agents, BIRTH + 10)
-    agents.perform([launch("p-0-0", "true", BIRTH + 10), launch("p-0-4", "true", BIRTH + 10)], BIRTH + 10)
+    agents.perform([launch("p-0-0", "true", BIRTH), launch("p-0-4", "true", BIRTH + 4)], BIRTH + 10)
     assert {report.pod for report in reports(agents, BIRTH + 20)} == {"p-0-0"}
 
 
@@ -429,9 +442,26 @@ launches = st.builds(
     moments,
 )
 kills = st.builds(lambda pod, at: kill(f"p-{pod}-1", at, pod % 3, grace_s=pod % 4 + 0.5), pods, moments)
-orders = st.lists(st.one_of(launches, kills), max_size=30).map(
-    lambda found: sorted(found, key=lambda order: order.at)
-)
+
+
+def in_order(found: list[Launch | Kill]) -> list[Launch | Kill]:
+    """By their moments, each pod launched once and killed later, if both: a launch after the end would be of
+    another pod."""
+    ordered = sorted(found, key=lambda order: order.at)
+    first: dict[PodId, Launch] = {}
+    for order in ordered:
+        if isinstance(order, Launch):
+            first.setdefault(order.pod, order)
+    return [
+        order
+        for order in ordered
+        if order.pod not in first
+        or order is first[order.pod]
+        or (isinstance(order, Kill) and order.at > first[order.pod].at)
+    ]
+
+
+orders = st.lists(st.one_of(launches, kills), max_size=30).map(in_order)
 
 
 def told(agents: SimulatedAgents, orders: list[Launch | Kill], polls: list[float]) -> list[PodReport]:
@@ -532,6 +562,20 @@ def test_after_a_restart_every_life_goes_on_as_if_nothing_had_happened(
         ended_at, end = after[pod]
         assert (report.state, report.message, report.exit_code) == (end.state, end.message, end.exit_code)
         assert at == ended_at or restart <= ended_at <= restart + 0.01
+
+
+@given(st.lists(moments, max_size=5), st.integers(0, len(SCRIPTS) - 1))
+def test_repeats_of_a_launch_change_nothing_whenever_they_come(repeats: list[float], script: int) -> None:
+    found = []
+    for times in ([], sorted(repeats)):
+        agents, order = the_agents(), launch("p-0-1", SCRIPTS[script])
+        agents.perform([order], BIRTH)
+        told = []
+        for at in times:
+            told += dated(agents, at)
+            agents.perform([order], at)
+        found.append(told + dated(agents, BIRTH + 1e5))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("other", [8, -7, 2**70])

@@ -556,7 +556,7 @@ async def test_a_range_of_list_pods_that_runs_backwards_is_refused(counter, job_
     with pytest.raises(GRPCError) as refused:
         await list_instances(counter, InstanceIdRange(4, 2))
     assert refused.value.status is Status.INVALID_ARGUMENT
-    assert "from 4 to 2" in refused.value.message
+    assert "to is 2, below range.from, 4" in refused.value.message
 
 
 @pytest.mark.parametrize("limits", [None, InstanceIdRange(0, 0)])

@@ -734,8 +734,9 @@ def test_a_pod_is_not_started_beyond_its_job_or_while_it_is_being_deleted() -> N
     bench.running(a_job(2))
     with pytest.raises(Invalid, match="beyond the job's instance_count 2"):
         bench.do(commands.StartPod(JOB, 2))
-    with pytest.raises(NotFound):
-        bench.do(commands.StopPod(JOB, 2))
+    for command in (commands.StopPod(JOB, 2), commands.RestartPod(JOB, 2)):
+        with pytest.raises(NotFound):
+            bench.do(command)
     bench.do(commands.DeleteJob(JOB, bench.version(), True))
     for command in (commands.StartPod(JOB, 0), commands.RestartPod(JOB, 0)):
         with pytest.raises(Invalid, match="going to be deleted"):

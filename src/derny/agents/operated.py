@@ -87,7 +87,7 @@ class OperatedAgents(SimulatedAgents):
         """An agent leaves for good, and the master gives up its tasks at once. NotFound."""
         self._advance(at)
         host = self._host(name)
-        self._lose_tasks(host, "The agent was removed", REASON_AGENT_REMOVED)
+        self._lose_tasks(host, at, "The agent was removed", REASON_AGENT_REMOVED)
         if host.registered:
             self._news.append(LoseHosts([name]))
         host.due_at = math.inf
@@ -108,7 +108,7 @@ class OperatedAgents(SimulatedAgents):
         """An agent's machine is switched off and on: its tasks are gone, and it is heard. NotFound."""
         self._advance(at)
         host = self._host(name)
-        self._lose_tasks(host, "The agent was restarted", REASON_AGENT_RESTARTED)
+        self._lose_tasks(host, at, "The agent was restarted", REASON_AGENT_RESTARTED)
         self.start_agent(name, at)
         return self._note_silence(host)
 

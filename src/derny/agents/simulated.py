@@ -187,18 +187,19 @@ class SimulatedAgents:
             self._task_timers.add(min(task.next_at, until + REARM_S), task)
 
     def _step(self, task: Task) -> PodReport:
+        at = task.next_at
         report = task.step()
         if task.has_ended():
-            self._bury(task, report)
+            self._bury(task, report, at)
         return report
 
-    def _bury(self, task: Task, report: PodReport) -> None:
+    def _bury(self, task: Task, report: PodReport, at: float) -> None:
         """Give back what an ended task had, and remember its last report."""
         host = self._hosts[task.host]
         del host.tasks[task.pod]
         host.free = host.free.plus(task.template.demand)
         host.ports.difference_update(task.ports)
-        self._ended.add(report)
+        self._ended.add(report, at)
 
     def _say(self, name: HostName, report: PodReport) -> None:
         """A status update of the agent: only the latest of a pod is kept while it can't be heard, with the
@@ -217,16 +218,20 @@ class SimulatedAgents:
     def _accept(self, launch: Launch) -> Task | None:
         """The new task; None for a repeat, and for one that is refused, which has been answered."""
         host, demand = self._hosts.get(launch.host), launch.template.demand
-        if launch.pod in self._ended or (host is not None and launch.pod in host.tasks):
+        if self._ended.answer_to(launch) is not None or (host is not None and launch.pod in host.tasks):
             return None
         if host is None:
-            self._refuse(launch.pod, "The host has no agent", REASON_AGENT_UNKNOWN)
+            self._refuse(launch.pod, launch.at, "The host has no agent", REASON_AGENT_UNKNOWN)
         elif host.down or (host.silent and not host.registered):
-            self._refuse(launch.pod, "The host's agent was removed", REASON_AGENT_REMOVED)
+            self._refuse(launch.pod, launch.at, "The host's agent was removed", REASON_AGENT_REMOVED)
         elif min(room := host.free.minus(demand)) < 0:
-            self._refuse(launch.pod, "The host has less left than the task wants", REASON_INVALID_OFFERS)
+            self._refuse(
+                launch.pod, launch.at, "The host has less left than the task wants", REASON_INVALID_OFFERS
+            )
         elif launch.ports and not _ports_free(launch, host):
-            self._refuse(launch.pod, "The task wants ports that the host can't give", REASON_INVALID_OFFERS)
+            self._refuse(
+                launch.pod, launch.at, "The task wants ports that the host can't give", REASON_INVALID_OFFERS
+            )
         else:
             host.free = room
             host.ports.update(launch.ports)
@@ -234,10 +239,10 @@ class SimulatedAgents:
             return task
         return None
 
-    def _refuse(self, pod: PodId, message: str, reason: str) -> None:
+    def _refuse(self, pod: PodId, at: float, message: str, reason: str) -> None:
         """The master's own answer: the task is gone, or never was."""
         report = PodReport(pod, TaskState.LOST, message, reason)
-        self._ended.add(report)
+        self._ended.add(report, at)
         self._outbox.add(report, self._link)
 
     def _kill(self, kill: Kill) -> None:
@@ -245,7 +250,7 @@ class SimulatedAgents:
         task = host.tasks.get(kill.pod) if host is not None else None
         if task is None:
             if kill.pod not in self._ended:
-                self._refuse(kill.pod, "Nothing is known of this task", REASON_RECONCILIATION)
+                self._refuse(kill.pod, kill.at, "Nothing is known of this task", REASON_RECONCILIATION)
             return
         while task.next_at <= kill.at:
             # Its timer may come up to a slot later than the moment, but what was before the kill counts.
@@ -269,7 +274,7 @@ class SimulatedAgents:
             if task is not None:
                 answers.append((at, task.host, task.report()))
                 living.append(task)
-            elif (ended := self._ended.report_of(launch.pod)) is not None:
+            elif (ended := self._ended.answer_to(launch)) is not None:
                 # What a silent agent holds back is said when it is heard again, or overtaken by its loss.
                 if host is None or launch.pod not in host.held:
                     self._outbox.add(_reconciled(ended), self._link)
@@ -321,7 +326,7 @@ class SimulatedAgents:
         if lost:
             self._news.append(LoseHosts([host.seen.name for host in lost]))
         for host in lost:
-            self._lose_tasks(host, "The agent was silent for too long", REASON_AGENT_REMOVED)
+            self._lose_tasks(host, at, "The agent was silent for too long", REASON_AGENT_REMOVED)
 
     def _set_down(self, name: HostName, down: bool, at: float) -> None:
         """The master sends a host's agent away for maintenance, or lets it register again."""
@@ -331,7 +336,7 @@ class SimulatedAgents:
         host.down = down
         if down:
             host.registered, host.due_at = False, math.inf
-            self._lose_tasks(host, "The host was taken down for maintenance", REASON_AGENT_REMOVED)
+            self._lose_tasks(host, at, "The host was taken down for maintenance", REASON_AGENT_REMOVED)
         else:
             self._register([host], at)
 
@@ -345,7 +350,7 @@ class SimulatedAgents:
                 self._host_timers.add(host.due_at, host)
         self._settle_hosts(hosts, at)
 
-    def _lose_tasks(self, host: Host, why: str, reason: str) -> None:
+    def _lose_tasks(self, host: Host, at: float, why: str, reason: str) -> None:
         """The master gives up a host's tasks; the agent shuts them down without a word once it is back."""
         pods = [*host.tasks, *(pod for pod in host.held if pod not in host.tasks)]
         for pod in pods:
@@ -353,28 +358,34 @@ class SimulatedAgents:
             task = host.tasks.get(pod)
             if task is not None:
                 task.state, task.next_at = report.state, math.inf
-                self._bury(task, report)
+                self._bury(task, report, at)
             self._outbox.add(report, self._link)
         host.held = {}
 
 
 class _Ended:
-    """The last reports of the runs that ended last, at least half of ENDED_MAX of them."""
+    """The last reports of the runs that ended last, and when; at least half of ENDED_MAX of them."""
 
     def __init__(self) -> None:
-        self._young: dict[PodId, PodReport] = {}
-        self._old: dict[PodId, PodReport] = {}
+        self._young: dict[PodId, tuple[float, PodReport]] = {}
+        self._old: dict[PodId, tuple[float, PodReport]] = {}
 
-    def add(self, report: PodReport) -> None:
-        self._young[report.pod] = report
+    def add(self, report: PodReport, at: float) -> None:
+        self._young[report.pod] = (at, report)
         if len(self._young) >= ENDED_MAX // 2:
             self._old, self._young = self._young, {}
 
     def __contains__(self, pod: PodId) -> bool:
         return pod in self._young or pod in self._old
 
-    def report_of(self, pod: PodId) -> PodReport | None:
-        return self._young.get(pod) or self._old.get(pod)
+    def answer_to(self, launch: Launch) -> PodReport | None:
+        """How a launch that is a repeat has ended; None for a new one.
+
+        One that was decided after the end is of another pod, whose job was deleted and created anew with its
+        id.
+        """
+        at, report = self._young.get(launch.pod) or self._old.get(launch.pod) or (0.0, None)
+        return report if launch.at <= at else None
 
 
 def _ports_free(launch: Launch, host: Host) -> bool:

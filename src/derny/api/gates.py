@@ -1,8 +1,9 @@
 """The gates READ and WRITE at the counter: what an operator has closed is refused before it is looked at.
 
-One rule: every method belongs to one of the two, by what it does to the daemon; AdminService belongs to
-none, or nobody could open a gate again. A stream that has begun ends with its next message once READ is
-closed. `app` puts a `Guarded` before each service. (API reference, admin_svc.proto; behaviour, jobs §0.2.)
+One rule: every method belongs to one of the two, by what it does to the daemon. AdminService belongs to
+none, or nobody could open a gate again; nor does SimulationService, which is the world's and not ours. A
+stream that has begun ends with its next message once READ is closed. `app` puts a `Guarded` before each
+service. (API reference, admin_svc.proto; behaviour, jobs §0.2.)
 """
 
 from collections.abc import Callable
@@ -15,11 +16,15 @@ from grpclib.const import Handler
 from derny.api.contract import Methods
 from derny.core.gates import check_is_open
 from derny.model.states import Gate
+from derny.proto.derny.simulation.v1 import SimulationServiceBase
 from derny.proto.peloton.api.v1alpha.admin.svc import AdminServiceBase
 from derny.runtime.loop import Loop
 
 READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel", "Explain")
 """How the names of methods begin that change nothing but what their callers are told."""
+
+
+UNGUARDED: Final = (AdminServiceBase, SimulationServiceBase)
 
 
 def gate_of(path: str) -> Gate:
@@ -37,7 +42,7 @@ class Guarded:
 
     def __mapping__(self) -> Methods:
         methods = dict(self._service.__mapping__())
-        if isinstance(self._service, AdminServiceBase):
+        if isinstance(self._service, UNGUARDED):
             return methods
         return {path: self._guarded(gate_of(path), handler) for path, handler in methods.items()}
 

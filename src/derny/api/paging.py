@@ -94,7 +94,7 @@ def instances_of(field: InstanceIdRange | None) -> tuple[int, int]:
     if field is None:
         return 0, _INSTANCES_MAX
     if field.from_ > field.to:
-        raise Invalid(f"range is from {field.from_} to {field.to}; expected to not to be below from")
+        raise Invalid(f"range.to is {field.to}, below range.from, {field.from_}; expected from <= to")
     return field.from_, field.to
 
 

@@ -70,10 +70,12 @@ def decide_stop(state: State, command: StopPod, at: float) -> list[PodsWanted]:
 
 
 def decide_restart(state: State, command: RestartPod, at: float) -> list[Event]:
-    """As `decide_start`; WrongState: the SLA was to be heeded and can't bear it.
+    """NotFound, also beyond the job's count; Invalid: the job is being deleted; WrongState: the SLA was to be
+    heeded and can't bear it.
 
     Nothing while an earlier wish for a new run is pending.
     """
+    state.pod(command.job, command.instance)
     job, pod = _startable(state, command.job, command.instance)
     if pod.goal is not PodState.RUNNING:
         return [PodsWanted(job.id, [pod.instance], PodState.RUNNING)]
