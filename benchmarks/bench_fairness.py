@@ -23,6 +23,7 @@ from derny.capacity.tree import PoolTree
 from derny.core import commands
 from derny.core.audit import audit
 from derny.core.effects import Kill, Launch
+from derny.core.events import PodsPreempted
 from derny.core.machine import Machine
 from derny.model.ids import ROOT_POOL, HostName, JobId, PoolId
 from derny.model.periods import Limits, Periods
@@ -104,11 +105,13 @@ def day(draw: random.Random, leaves: list[PoolId]) -> list[Due]:
     return due
 
 
-def settle(machine: Machine, at: float) -> None:
-    """Turns at one moment until nothing more happens; agents do as they are told, at once."""
-    more = True
+def settle(machine: Machine, at: float) -> int:
+    """Turns at one moment until nothing more happens; agents do as they are told, at once. Returns how many
+    pods were preempted."""
+    more, preempted = True, 0
     while more:
-        _events, more = machine.advance(at, BUDGET)
+        done, more = machine.advance(at, BUDGET)
+        preempted += sum(len(event.instances) for event in done if isinstance(event, PodsPreempted))
         machine.take_changes()
         reports = []
         for effect in machine.take_effects():
@@ -119,6 +122,7 @@ def settle(machine: Machine, at: float) -> None:
         if reports:
             machine.handle(commands.ReportPods(reports), at)
             more = True
+    return preempted
 
 
 def do(machine: Machine, command: commands.Command, at: float) -> None:
@@ -139,11 +143,12 @@ def measured(machine: Machine, leaves: list[Pool], at: float) -> Sample:
     return Sample(at, sum(asked), sum(held), short, over)
 
 
-def lived(machine: Machine, leaves: list[PoolId], due: list[Due]) -> list[Sample]:
-    """The day, measured every five minutes, and then on until everybody has left."""
+def lived(machine: Machine, leaves: list[PoolId], due: list[Due]) -> tuple[list[Sample], int]:
+    """The day, measured every five minutes, and then on until everybody has left; and how many pods were
+    preempted."""
     pools = [machine.state.tree.pools[leaf] for leaf in leaves]
     samples: list[Sample] = []
-    sample_at = START + EVERY_S
+    sample_at, preempted = START + EVERY_S, 0
     while due or machine.state.jobs:
         wake = machine.next_wake
         moments = [due[0][0]] if due else []
@@ -154,8 +159,8 @@ def lived(machine: Machine, leaves: list[PoolId], due: list[Due]) -> list[Sample
             sample_at += EVERY_S
         while due and due[0][0] <= at:
             do(machine, heapq.heappop(due)[2], at)
-        settle(machine, at)
-    return samples
+        preempted += settle(machine, at)
+    return samples, preempted
 
 
 def row(samples: list[Sample], capacity: int) -> str:
@@ -207,7 +212,7 @@ def main() -> None:
     due = day(draw, leaves)
     jobs = len(due) // 2
     began = time.perf_counter()
-    samples = lived(machine, leaves, due)
+    samples, preempted = lived(machine, leaves, due)
     took = time.perf_counter() - began
     assert not audit(machine.state)
     assert not any(any(pool.allocation) or any(pool.demand) for pool in machine.state.tree.walk())
@@ -218,6 +223,7 @@ def main() -> None:
         within = [s for s in samples if hour * 3600 < s.at - START <= (hour + 2) * 3600]
         print(f"{hour:>3}-{hour + 2:<3} {row(within, capacity)}")
     print(f"{'day':>7} {row(samples, capacity)}")
+    print(f"{preempted:,} times a pod was preempted")
     print(f"digest {hashlib.sha256(repr(samples).encode()).hexdigest()[:16]}")
     for pools in (100, 1000):
         wide, deep = (1e3 * cost(pools, wide) for wide in (True, False))

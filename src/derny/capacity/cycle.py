@@ -32,6 +32,9 @@ class Cycle:
 
     def run(self, tree: PoolTree, at: float, period_s: float) -> None:
         """Give all pools their entitlements if that is due; the tree's version grows if any has changed."""
+        if self._changes is not None and at < self.at + min(_rest_s(tree), period_s):
+            # Not looked at any closer: with many pools that takes its time too, in every turn.
+            return
         due = self.next_due(tree, period_s)
         if due is None or at < due:
             return

@@ -192,10 +192,8 @@ def divide(available: int, parts: list[PoolResource], needs: list[int]) -> Divis
         bases.append(base if base < reservation else reservation)
         rests.append(want - reservation if want > reservation else 0)
     fills, spares = _shared(max(available - sum(bases), 0), rests, _weights(parts))
-    totals = [
-        min(base + fill + spare, part.limit)
-        for base, fill, spare, part in zip(bases, fills, spares, parts, strict=True)
-    ]
+    totals = [base + fill + spare for base, fill, spare in zip(bases, fills, spares, strict=True)]
+    totals = [total if total < part.limit else part.limit for total, part in zip(totals, parts, strict=True)]
     return Division(available, parts, needs, wants, bases, fills, spares, totals)
 
 
@@ -249,6 +247,8 @@ def _weights(parts: list[PoolResource]) -> list[int]:
     is shared."""
     ratios = [_ratio(part.share) for part in parts]
     whole = lcm(*[denominator for _, denominator in ratios])
+    if whole == 1:
+        return [numerator for numerator, _ in ratios]
     return [numerator * (whole // denominator) for numerator, denominator in ratios]
 
 
@@ -269,8 +269,7 @@ def _carved(claim: Claim, granted: Amounts) -> Amounts:
 def _entitlement(granted: Amounts, carved: Amounts, revocable_cpu: int) -> Entitlement:
     cpu, gpu, memory, disk = granted
     _, slack_gpu, slack_memory, slack_disk = carved
-    return Entitlement(
-        Resources(cpu, memory, disk, gpu),
-        Resources(cpu, memory - slack_memory, disk - slack_disk, gpu - slack_gpu),
-        Resources(0, slack_memory, slack_disk, slack_gpu, revocable_cpu),
-    )
+    total = hard = Resources(cpu, memory, disk, gpu)
+    if any(carved):
+        hard = Resources(cpu, memory - slack_memory, disk - slack_disk, gpu - slack_gpu)
+    return Entitlement(total, hard, Resources(0, slack_memory, slack_disk, slack_gpu, revocable_cpu))

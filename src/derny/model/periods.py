@@ -130,8 +130,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workflows_per_job_max: Count = 10
     """Updates and restarts that a job remembers, and with each the configuration it led to (Peloton's
     max_updates_per_job)."""
-    pools_max: Count = 10_000
-    """Every entitlement cycle visits every pool; at this many it still takes a fraction of its period."""
+    pools_max: Count = 3_000
+    """A calculation of all entitlements takes 30 ms at this many, and holds everything else up so long."""
     host_pools_max: Count = 1_000
     """ListHostPools answers with all of them; clusters have a handful."""
     query_terms_max: Count = 100
