@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from builders import JOB, POOL, Bench, a_job, a_template, amounts, job_id
@@ -11,8 +12,10 @@ from derny.core.audit import audit, fingerprint
 from derny.core.holds import Hold
 from derny.core.state import State
 from derny.model.ids import HostName
+from derny.model.records import ContainerRun
+from derny.model.secrets import SecretRef
 from derny.model.specs import Condition, LabelConstraint, LabelKind
-from derny.model.states import HostState, PodState, TaskState
+from derny.model.states import HealthState, HostState, PodState, TaskState
 from derny.model.timers import TimingWheel
 
 
@@ -61,9 +64,22 @@ def _forget_the_first_pod(state: State) -> None:
     state.timers = TimingWheel()
 
 
+def _refer_to_a_secret(state: State) -> None:
+    job = state.jobs[JOB]
+    job.specs[1] = msgspec.structs.replace(job.specs[1], secrets=(SecretRef("s", "/s"),))
+
+
+def _let_a_container_run_on(state: State) -> None:
+    state.jobs[JOB].pods[1].containers = (ContainerRun(PodState.RUNNING),)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (_set("pod.containers", (ContainerRun(),)), "1 containers, 1 are remembered"),
+        (_set("pod.health", HealthState.UNKNOWN), "against what its template says"),
+        (_let_a_container_run_on, "while a container runs"),
+        (_refer_to_a_secret, "which it does not have"),
         (_set("pod.state", PodState.LAUNCHED), "counts"),
         (_set("pod.instance", 5), "stands at instance"),
         (_set("pod.host", None), "on no host"),

@@ -17,7 +17,9 @@ from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, Po
 from derny.model.periods import Limits, Periods
 from derny.model.records import Job
 from derny.model.rules import DEFAULT_RULES, Preempting
-from derny.model.specs import PodTemplate, VolumeRequest, WorkflowSpec
+from derny.model.secrets import Secret
+from derny.model.specs import CheckKind, Container, PodTemplate, VolumeRequest, WorkflowSpec
+from derny.model.specs import HealthCheck as Check
 from derny.model.states import (
     POD_ON_HOST,
     POD_TERMINAL,
@@ -41,6 +43,8 @@ PERIODS = Periods(
     restart_backoff_first_s=10,
     restart_backoff_max_s=80,
 )
+
+CHECK = Check(CheckKind.GRPC)
 
 templates = st.builds(
     a_template,
@@ -140,6 +144,47 @@ class Cluster(RuleBasedStateMachine):
         others = {1: other} if mixed else None
         spec = a_job(count, pool, "twin", priority, template, others=others, unavailable_max=unavailable_max)  # type: ignore[arg-type]  # pools are pool ids
         self.try_to(commands.CreateJob(job, spec))
+
+    @rule(job=jobs, count=st.integers(1, 4), size=st.integers(1, 2), checked=st.booleans())
+    def create_job_of_several_containers(self, job: JobId, count: int, size: int, checked: bool) -> None:
+        template = PodTemplate(
+            amounts(1, 10),
+            containers=tuple(Container(f"c{n}", check=CHECK if checked else None) for n in range(size)),
+            init_containers=(Container("init"),),
+            health_checked=checked,
+        )
+        secret = Secret(f"s{count}", "/s", bytes([size]))
+        self.try_to(commands.CreateJob(job, a_job(count, template=template), secrets=(secret,)))
+
+    @precondition(lambda self: self.on_hosts())
+    @rule(
+        data=st.data(),
+        state=st.sampled_from([TaskState.STARTING, TaskState.RUNNING, TaskState.RUNNING, TaskState.FAILED]),
+        told=st.lists(
+            st.builds(
+                commands.ContainerReport,
+                st.sampled_from([TaskState.STAGING, TaskState.RUNNING, TaskState.FINISHED, TaskState.FAILED]),
+                healthy=st.sampled_from([None, True, False]),
+            ),
+            max_size=3,
+        ),
+        healthy=st.sampled_from([None, True, False]),
+    )
+    def report_containers_and_health(
+        self,
+        data: st.DataObject,
+        state: TaskState,
+        told: list[commands.ContainerReport],
+        healthy: bool | None,
+    ) -> None:
+        """Several times over, in one batch, of containers that the pod may or may not have."""
+        pods = data.draw(st.lists(st.sampled_from(sorted(self.on_hosts())), max_size=4))
+        reason = commands.REASON_HEALTH
+        reports = [
+            commands.PodReport(pod, state, "", reason, healthy=healthy, containers=tuple(told))
+            for pod in pods
+        ]
+        self.bench.do(commands.ReportPods(reports))
 
     @rule(job=jobs, count=st.integers(1, 4))
     def create_revocable_job(self, job: JobId, count: int) -> None:

@@ -21,6 +21,8 @@ from derny.model.resources import NOTHING, Resources
 from derny.model.states import (
     POD_ADMITTED,
     POD_ON_HOST,
+    POD_TERMINAL,
+    HealthState,
     HostState,
     JobState,
     PodState,
@@ -34,6 +36,8 @@ def audit(state: State) -> list[str]:
     """All that is wrong; empty when every invariant holds."""
     return [
         *_of_jobs(state),
+        *_of_runs(state),
+        *_of_secrets(state),
         *_of_queues(state),
         *_of_groups(state),
         *_of_pools(state),
@@ -178,6 +182,27 @@ def _of_progress(job: Job, workflow: Workflow, rollout: Rollout) -> Iterator[str
             yield f"pod {job.id}-{instance} is in progress and gone"
         if pod and pod.desired_config != workflow.config and pod.goal is not PodState.DELETED:
             yield f"pod {job.id}-{instance} is in progress towards another configuration"
+
+
+def _of_runs(state: State) -> Iterator[str]:
+    """What is known of containers is of those that the pod has; health is for pods that are checked."""
+    for _, pod in _pods(state):
+        size = len(pod.template.init_containers) + len(pod.template.containers)
+        if pod.containers and (pod.template.is_plain or len(pod.containers) != size):
+            yield f"pod {_name(pod)} has {size} containers, {len(pod.containers)} are remembered"
+        if pod.template.health_checked is (pod.health is HealthState.DISABLED):
+            yield f"pod {_name(pod)} is {pod.health.name}, against what its template says"
+        if pod.state in POD_TERMINAL and any(run.state is PodState.RUNNING for run in pod.containers):
+            yield f"pod {_name(pod)} is {pod.state.name} while a container runs"
+
+
+def _of_secrets(state: State) -> Iterator[str]:
+    """A configuration refers to secrets that are there."""
+    for job in state.jobs.values():
+        for spec in job.specs.values():
+            for ref in spec.secrets:
+                if ref.id not in job.secrets:
+                    yield f"job {job.id} refers to the secret {ref.id}, which it does not have"
 
 
 def _of_queues(state: State) -> Iterator[str]:

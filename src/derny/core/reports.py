@@ -8,7 +8,6 @@ held is given back. A report of a run that is not the current one finds an orpha
 
 import re
 from collections.abc import Sequence
-from operator import itemgetter
 
 from derny.core import containers, hosts, volumes
 from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport, ReportPods
@@ -67,16 +66,14 @@ def decide(state: State, command: ReportPods, at: float) -> list[Event]:
             reached[pod] = progress
         elif progress != before or not _is_news(pod, told.get(pod), to, report):
             continue
-        said = told.setdefault(pod, []) if pod.template.health_checked or report.containers else ()
-        fact = (progress, len(said), pod.job, _as_recorded(pod, to, report))
+        fact = (progress, len(told.get(pod, ())), pod.job, _as_recorded(pod, to, report))
         facts.setdefault(fact, []).append(pod.instance)
-        if isinstance(said, list):
-            said.append(report)
-    # By progress, so that a pod that started, runs and is well in one batch does so in this order.
+        if pod.template.health_checked or report.containers:
+            told.setdefault(pod, []).append(report)
+    # In the order of each pod's life: one that started, runs and is well in one batch does so in this order.
     events: list[Event] = [
-        PodsReported(job, recorded[0], facts[key], *recorded[1:])
-        for key in sorted(facts, key=itemgetter(0, 1))
-        for _, _, job, recorded in (key,)
+        PodsReported(job, recorded[0], instances, *recorded[1:])
+        for (_, _, job, recorded), instances in sorted(facts.items(), key=lambda fact: fact[0][:2])
     ]
     if orphans:
         events.append(OrphansFound([orphan.pod for orphan in orphans], [orphan.host for orphan in orphans]))
@@ -133,19 +130,13 @@ def _tells_of_containers(pod: Pod, report: PodReport) -> bool:
 def _as_recorded(pod: Pod, to: PodState, report: PodReport) -> _Recorded:
     """What is kept of a report. The reason only of an end that nobody asked for, and of a health check; a
     pod that was to be killed and is lost counts as killed (behaviour, scheduler §8.2)."""
-    told = report.containers if _tells_of_containers(pod, report) else ()
+    told = report.containers if report.containers and _tells_of_containers(pod, report) else ()
     if to is PodState.LOST:
-        if pod.goal is not PodState.RUNNING:
-            return (
-                PodState.KILLED,
-                f"Stopped task LOST event: {report.message}",
-                report.reason,
-                0,
-                "",
-                None,
-                told,
-            )
-        return to, f"Task LOST: {report.message}", report.reason, 0, "", None, told
+        if pod.goal is PodState.RUNNING:
+            message = f"Task LOST: {report.message}"
+        else:
+            to, message = PodState.KILLED, f"Stopped task LOST event: {report.message}"
+        return to, message, report.reason, 0, "", None, told
     if to is PodState.FAILED:
         code, signal = _how_it_ended(report)
         return to, report.message, report.reason, code, signal, None, told
