@@ -1,14 +1,17 @@
 """What becomes of a job's secrets."""
 
+import msgspec
 import pytest
 
 from builders import JOB, Bench, a_job
 from derny.core import commands, secrets
 from derny.core.audit import fingerprint
 from derny.core.effects import Launch, Reconcile
-from derny.core.events import JobCreated, SecretsKept
-from derny.model.errors import Invalid
+from derny.core.events import Event, JobCreated, SecretsKept
+from derny.model.errors import Invalid, Refusal
 from derny.model.secrets import Secret, SecretRef
+from derny.model.specs import JobSpec, WorkflowSpec
+from derny.model.states import TaskState
 
 KEY, CERT = Secret("k", "/key", b"content-1"), Secret("c", "/cert", b"two")
 
@@ -25,7 +28,7 @@ def test_contents_are_kept_beside_the_configuration() -> None:
     created = next(event for event in bench.log if isinstance(event, JobCreated))
     assert created.spec.secrets == (SecretRef("k", "/key"), SecretRef("c", "/cert"))
     assert SecretsKept(JOB, [KEY, CERT]) in bench.log
-    assert bench.job().secrets == {"k": KEY, "c": CERT}
+    assert bench.job().secrets == {("k", 1): KEY, ("c", 1): CERT}
     assert fingerprint(bench.replayed().state) == fingerprint(bench.machine.state)
 
 
@@ -87,5 +90,67 @@ def test_what_no_configuration_refers_to_is_forgotten() -> None:
     refs, kept = secrets.settled(job, (Secret("n", "/new", b"new"),))
     job.specs[1] = a_job().__class__(job.spec.name, job.spec.pool, 1, b"", job.spec.templates, secrets=refs)
     secrets.apply_kept(bench.machine.state, SecretsKept(JOB, kept), bench.at)
-    assert list(job.secrets) == ["n"]
+    assert list(job.secrets) == [("n", 1)]
     assert [secret.path for secret in secrets.of_pod(job, 1)] == ["/new"]
+
+
+def other(count: int = 1) -> JobSpec:
+    spec = a_job(count, name="other")
+    return msgspec.structs.replace(spec, digest=b"other")
+
+
+def replace(bench: Bench, spec: JobSpec, *asked: Secret, **how: bool | int) -> list[Event]:
+    workflow = WorkflowSpec(**how)  # type: ignore[arg-type]  # numbers and booleans, by name
+    done = bench.do(commands.ReplaceJob(JOB, bench.version(), spec, workflow, secrets=asked))
+    return done + bench.settle()
+
+
+def last_launch(bench: Bench) -> Launch:
+    return [effect for effect in bench.effects if isinstance(effect, Launch)][-1]
+
+
+def test_a_rotation_restarts_pods_and_a_replace_without_secrets_keeps_them() -> None:
+    bench = with_secrets(KEY, count=2)
+    bench.obey()
+    replace(bench, a_job(2), Secret("k", "/key", b"content-2"))
+    bench.obey()
+    bench.live(5)
+    assert [pod.run for pod in bench.job().pods] == [2, 2], "the configuration is the same but for the secret"
+    assert last_launch(bench).secrets == (Secret("k", "/key", b"content-2"),)
+    replace(bench, other(2))
+    assert bench.job().spec.secrets == (SecretRef("k", "/key", 2),)
+    assert fingerprint(bench.replayed().state) == fingerprint(bench.machine.state)
+
+
+def test_a_replace_with_the_same_secrets_restarts_nothing() -> None:
+    bench = with_secrets(KEY)
+    bench.obey()
+    done = replace(bench, a_job(), KEY)
+    assert not any(isinstance(event, SecretsKept) for event in done)
+    bench.obey()
+    bench.live(5)
+    assert bench.pod().run == 1
+
+
+def test_a_refused_replace_leaves_the_secrets_alone() -> None:
+    bench = with_secrets(KEY)
+    before = fingerprint(bench.machine.state)
+    for version, asked in (("9-9-9", KEY), (bench.version(), Secret("new", "/new", b""))):
+        with pytest.raises(Refusal):
+            bench.do(commands.ReplaceJob(JOB, version, other(), secrets=(asked,)))
+    assert fingerprint(bench.machine.state) == before
+
+
+def test_a_rollback_brings_back_the_content_of_before() -> None:
+    bench = with_secrets(KEY)
+    bench.obey()
+    bad = Secret("k", "/key", b"content-2")
+    how = {"rollback_on_failure": True, "max_tolerable_instance_failures": 1, "max_instance_retries": 1}
+    replace(bench, other(), bad, **how)
+    for _ in range(8):
+        bench.obey(TaskState.FAILED)
+        bench.live(100)
+    assert last_launch(bench).secrets == (KEY,)
+    assert bench.job().spec.secrets == (SecretRef("k", "/key", 1),)
+    refs, _ = secrets.settled(bench.job(), (Secret("k", "/key", b"content-3"),))
+    assert refs == (SecretRef("k", "/key", 3),), "the second version is that of another configuration"

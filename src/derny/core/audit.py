@@ -201,7 +201,7 @@ def _of_secrets(state: State) -> Iterator[str]:
     for job in state.jobs.values():
         for spec in job.specs.values():
             for ref in spec.secrets:
-                if ref.id not in job.secrets:
+                if (ref.id, ref.version) not in job.secrets:
                     yield f"job {job.id} refers to the secret {ref.id}, which it does not have"
 
 

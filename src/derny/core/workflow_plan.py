@@ -16,8 +16,9 @@ def differs(job: Job, pod: Pod, spec: JobSpec) -> bool:
     """Whether the pod must be restarted to be as `spec` has it."""
     if pod.config != pod.desired_config or pod.goal is PodState.DELETED:
         return True
-    runs, wanted = job.specs[pod.config].template(pod.instance), spec.template(pod.instance)
-    return runs is not wanted and runs.digest != wanted.digest
+    before = job.specs[pod.config]
+    runs, wanted = before.template(pod.instance), spec.template(pod.instance)
+    return (runs is not wanted and runs.digest != wanted.digest) or before.secrets != spec.secrets
 
 
 def changed_instances(job: Job, spec: JobSpec, first: int, end: int) -> list[int]:

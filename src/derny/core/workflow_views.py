@@ -84,6 +84,8 @@ def diff(state: State, job: JobId, version: str, spec: JobSpec, first: int, most
     """
     found = jobs.at_version(state, job, version)
     workflows.check_fixed(state, found, spec)
+    # A diff is asked for without secrets, as is a replace that leaves them as they are.
+    spec = msgspec.structs.replace(spec, secrets=found.spec.secrets)
     exist, count = len(found.pods), spec.instance_count
     last = min(exist, count)
     end = min(first + most, last)

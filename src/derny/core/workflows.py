@@ -14,7 +14,9 @@ unfinished workflow at most, the last of its list. (Behaviour, jobs §8.)
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from derny.core import instances, jobs, pods, volumes, workflow_log
+import msgspec
+
+from derny.core import instances, jobs, pods, secrets, volumes, workflow_log
 from derny.core.commands import AbortWorkflow, PauseWorkflow, ReplaceJob, RestartJob, ResumeWorkflow
 from derny.core.events import (
     InstancesBegun,
@@ -24,6 +26,7 @@ from derny.core.events import (
     PodsRemoved,
     PodsWanted,
     RunsSuperseded,
+    SecretsKept,
     WorkflowMoved,
     WorkflowPlanned,
     WorkflowRolledBack,
@@ -56,10 +59,11 @@ _WORDS = {
 
 def decide_replace(
     state: State, command: ReplaceJob, at: float, limits: Limits
-) -> list[WorkflowStarted | WorkflowSteered]:
+) -> list[WorkflowStarted | WorkflowSteered | SecretsKept]:
     """An update; nothing if the same one is under way already.
 
-    NotFound; Invalid: another pool, a job that is being deleted, a restart under way; WrongVersion;
+    NotFound; Invalid: another pool, a job that is being deleted, a restart under way, a secret without
+    content that the job does not have; WrongVersion;
     WrongState: pods are to be started while the job stops; Exhausted. (Behaviour, jobs §2.2, §8.3, §8.4.)
     """
     job = state.job(command.job)
@@ -72,22 +76,23 @@ def decide_replace(
         )
     now = job.workflows[-1]
     repeats = (now.type, now.spec) == (WorkflowType.UPDATE, command.workflow)
-    if now.rolling and repeats and command.spec.digest == job.spec.digest:
-        return _noted(job, now, command.opaque)
+    refs, kept = secrets.settled(job, command.secrets)
+    is_same = command.spec.digest == job.spec.digest and refs == job.spec.secrets
+    if now.rolling and repeats and is_same:
+        return [*_noted(job, now, command.opaque)]
     jobs.changeable(state, command.job, command.version)
     _check_overwrites(job, WorkflowType.UPDATE)
     jobs.check_count(state, command.spec.instance_count, job.spec.instance_count, limits)
-    return [
-        WorkflowStarted(
-            job.id,
-            WorkflowType.UPDATE,
-            (job.config + 1, job.desired, job.workflow + 1),
-            command.workflow,
-            command.spec,
-            opaque=command.opaque,
-            forgotten=_too_many(job, limits),
-        )
-    ]
+    started = WorkflowStarted(
+        job.id,
+        WorkflowType.UPDATE,
+        (job.config + 1, job.desired, job.workflow + 1),
+        command.workflow,
+        msgspec.structs.replace(command.spec, secrets=refs),
+        opaque=command.opaque,
+        forgotten=_too_many(job, limits),
+    )
+    return [started, SecretsKept(job.id, kept)] if kept else [started]
 
 
 def check_fixed(state: State, job: Job, spec: JobSpec) -> None:

@@ -183,8 +183,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     """How many pods at the end of the list are to go, while the job stays."""
     departed: dict[int, Pod] = {}
     """Removed pods by instance: one that is added again goes on with its runs and its history."""
-    secrets: dict[str, Secret] = {}
-    """By id: those that a kept configuration refers to."""
+    secrets: dict[tuple[str, int], Secret] = {}
+    """By id and version; those that no kept configuration refers to go with the next change of secrets."""
 
     @property
     def spec(self) -> JobSpec:
