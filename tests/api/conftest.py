@@ -46,6 +46,7 @@ from derny.proto.peloton.api.v1alpha.job.stateless.svc import CreateJobRequest, 
 from derny.proto.peloton.api.v1alpha.peloton import JobId, ResourcePoolId
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, ResourceSpec
 from derny.proto.peloton.api.v1alpha.pod.svc import PodServiceStub
+from derny.proto.peloton.api.v1alpha.watch.svc import WatchServiceStub
 from derny.runtime.clock import ManualClock
 from derny.runtime.loop import Agents, Loop
 
@@ -119,6 +120,7 @@ class Counter:
         self.pools = respool.ResourcePoolServiceStub(channel)
         self.hosts = HostServiceStub(channel)
         self.insight = InsightServiceStub(channel)
+        self.watches = WatchServiceStub(channel)
         self.admin = AdminServiceStub(channel)
 
     async def create(self, spec: JobSpec, job: str = JOB) -> str:
@@ -155,18 +157,18 @@ class Counter:
 
 @asynccontextmanager
 async def serving(
-    agents_of: Callable[[list[HostSeen], ManualClock], Agents] | None = None,
+    agents_of: Callable[[list[HostSeen], ManualClock], Agents] | None = None, limits: Limits = LIMITS
 ) -> AsyncIterator[Counter]:
     """A daemon with four hosts; `agents_of` makes what runs them, else they do as they are told at once."""
-    machine, clock = Machine(Periods(), LIMITS), ManualClock()
+    machine, clock = Machine(Periods(), limits), ManualClock()
     shape = Resources(64_000, 65_536_000, 1_000_000_000, 0, 4_000)
     seen = [HostSeen(HostName(f"host-{n}"), f"agent-{n}", f"10.0.0.{n}", shape) for n in range(4)]
     agents = agents_of(seen, clock) if agents_of is not None else ObedientAgents()
     journal = await Journal.open(None)
-    loop = Loop(machine, journal, agents, clock, LIMITS)
+    loop = Loop(machine, journal, agents, clock, limits)
     running = asyncio.create_task(loop.run())
     async with ChannelFor(
-        [Served(Guarded(kind(loop, LIMITS), loop)) for kind in SERVICES], codec=GrpcCodec()
+        [Served(Guarded(kind(loop, limits), loop)) for kind in SERVICES], codec=GrpcCodec()
     ) as channel:
         await loop.submit(SeeHosts(seen))
         counter = Counter(loop, machine, clock, agents, channel)

@@ -66,6 +66,8 @@ SERVED = {
     "QueryHosts",
     "Lockdown",
     "RemoveLockdown",
+    "Watch",
+    "Cancel",
 }
 
 
@@ -75,7 +77,7 @@ def methods(kind):
 
 def is_own(handler) -> bool:
     """Whether the service has the method itself, and not the bare refusal of its generated base."""
-    name = handler.func.__name__.partition("__rpc_")[2]
+    name = handler.func.__name__.rpartition("__rpc_")[2]
     return not inspect.getmodule(getattr(type(handler.func.__self__), name)).__name__.startswith(
         "derny.proto"
     )

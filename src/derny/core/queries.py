@@ -5,7 +5,7 @@ for what does not exist, Invalid for what is malformed. (API reference: JobStatu
 ResourcePoolInfo.)
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -185,6 +185,17 @@ def pods_of(state: State, job: JobId, first: int, end: int) -> list[PodView]:
     """The pods of a job with `first` <= instance < `end`, ascending; NotFound when there is no such job."""
     found = state.job(job)
     return [_pod_view(state, found, pod) for pod in found.pods[first:end]]
+
+
+def missing_jobs(state: State, jobs: Iterable[JobId]) -> list[JobId]:
+    """Those that do not exist."""
+    return [job for job in jobs if job not in state.jobs]
+
+
+def missing_pods(state: State, pods: Iterable[tuple[JobId, int]]) -> list[tuple[JobId, int]]:
+    """Those that do not exist."""
+    found = state.jobs
+    return [(job, at) for job, at in pods if job not in found or at >= len(found[job].pods)]
 
 
 def changes(state: State, jobs: Collection[Job], pods: Collection[Pod]) -> Changes:

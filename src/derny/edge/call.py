@@ -27,11 +27,14 @@ from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
 from derny.edge.reflection import HEALTH, SHUTTING_DOWN
 from derny.model.errors import (
     Busy,
+    Cancelled,
     Exhausted,
     Exists,
     Invalid,
     NotFound,
+    Overrun,
     Refusal,
+    TooOld,
     Unavailable,
     Unimplemented,
     WrongState,
@@ -47,6 +50,9 @@ STATUS_OF: dict[type[Refusal], Status] = {
     WrongVersion: Status.ABORTED,  # so that clients read again and repeat
     WrongState: Status.ABORTED,
     Busy: Status.FAILED_PRECONDITION,
+    TooOld: Status.OUT_OF_RANGE,
+    Overrun: Status.ABORTED,
+    Cancelled: Status.CANCELLED,
     Exhausted: Status.RESOURCE_EXHAUSTED,
     Unimplemented: Status.UNIMPLEMENTED,
     Unavailable: Status.UNAVAILABLE,

@@ -35,6 +35,18 @@ class Busy(Refusal):
     """Something must be done first, elsewhere, by the caller (FAILED_PRECONDITION)."""
 
 
+class TooOld(Refusal):
+    """What happened so long ago is no longer kept (OUT_OF_RANGE)."""
+
+
+class Overrun(Refusal):
+    """More has happened than this reader could take; it may go on from where it stands (ABORTED)."""
+
+
+class Cancelled(Refusal):
+    """Somebody has asked for this to end (CANCELLED)."""
+
+
 class Exhausted(Refusal):
     """A limit of the daemon is reached (RESOURCE_EXHAUSTED)."""
 

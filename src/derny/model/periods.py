@@ -140,3 +140,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Label, AND and OR constraints in one pod's constraint: each is evaluated on every host."""
     hosts_max: Count = 100_000
     """Ten times the largest Mesos cluster on record; placement scans all hosts' columns."""
+
+    # Watches.
+    watches_max: Count = 1_000
+    """Watches at once (Peloton's max_client, there for each kind)."""
+    watch_names_max: Count = 10_000
+    """Ids, names and labels in the filters of one watch: each is an entry of an index."""
+    watch_history_max: Count = 100_000
+    """Changes of jobs and pods that are kept for watches to resume from, some 300 bytes each; it is some
+    seconds' worth at full launch rate and hours' worth in a quiet cluster. A reader that lags by more than
+    half of it is let go, while it can still resume."""
+    watch_lag_max: Count = 1_000
+    """Changes that may wait for a reader one by one; beyond, it is told the latest of each object only."""

@@ -1,5 +1,5 @@
-"""The loop: inbox → machine → journal → answers → effects. The only place where the machine meets time and
-disk.
+"""The loop: inbox → machine → journal → answers → watchers → effects. The only place where the machine meets
+time and disk.
 
 One turn, always in this order: take what waits, decide, make it durable, then answer callers, tell
 watchers, hand effects to agents. Nobody ever sees what a crash could take back: writes are answered once
@@ -26,6 +26,7 @@ from derny.journal.store import Journal
 from derny.model.errors import Exhausted, Refusal, Unavailable
 from derny.model.periods import Limits
 from derny.runtime.clock import Clock
+from derny.runtime.watch import Watches
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Loop:
         self, machine: Machine, journal: Journal, agents: Agents, clock: Clock, limits: Limits
     ) -> None:
         self.clock = clock
+        self.watches = Watches(limits)
         self._machine = machine
         self._journal = journal
         self._agents = agents
@@ -133,8 +135,9 @@ class Loop:
         """Replay the journal and let agents be compared with it; returns the number of turns."""
         turns = 0
         async for chunk in self._journal.read():
-            for _revision, at, blob in chunk:
+            for revision, at, blob in chunk:
                 self._machine.replay(at, codec.decode(blob))
+                self.watches.remember(revision, at, self._machine.take_changes())
                 self.clock.not_before(at)
                 turns += 1
         if turns:
@@ -179,11 +182,13 @@ class Loop:
         if heard_all:
             advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
             events += advanced
+        changes = self._machine.take_changes()
         if events:
             await self._commit(at, events)
         for answer in answers:
             answer()
         if events:
+            await self.watches.publish(self.revision, at, changes)
             self._changed.set()
             self._changed = asyncio.Event()
         effects = self._machine.take_effects()

@@ -66,7 +66,7 @@ class WatchRequest(betterproto2.Message):
 
     start_revision: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
     """
-    Where to begin. 0 means now.
+    What follows this revision is told first, then what happens. 0 means now.
     """
 
     stateless_job_filter: "__watch__.StatelessJobFilter | None" = betterproto2.field(
@@ -98,7 +98,8 @@ class WatchResponse(betterproto2.Message):
 
     revision: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    The server's revision when the message was made.
+    The reader has been told everything up to this revision: a watch that starts there misses nothing. Where
+    changes of one revision come in several messages, only the last of these has it.
     """
 
     stateless_jobs: "list[__job__stateless__.JobSummary]" = betterproto2.field(
@@ -112,7 +113,7 @@ class WatchResponse(betterproto2.Message):
         4, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Jobs of the filter that do not exist.
+    Jobs of the filters that do not exist, in the first message.
     """
 
     pods: "list[__pod__.PodSummary]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -124,7 +125,7 @@ class WatchResponse(betterproto2.Message):
         6, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Pods of the filter that do not exist.
+    Pods of the filter that do not exist, in the first message.
     """
 
 
@@ -146,8 +147,10 @@ class WatchServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[WatchResponse]":
         """
-        Opens a watch. The first message has the watch id alone; each later one has objects in the state that they
-        changed to. Ends when the client cancels.
+        Opens a watch. The first message has the watch id, the revision at which it begins, and what the filters name
+        and does not exist; each later one has objects in the state that they changed to. Objects that changed together
+        come together. A message without objects only says how far there is nothing to tell. Ends when the client
+        cancels.
 
         Errors: INVALID_ARGUMENT without any filter or with a revision of the future, OUT_OF_RANGE for a revision
         that is no longer kept, RESOURCE_EXHAUSTED at the limit of concurrent watches, ABORTED for a client that
@@ -202,8 +205,10 @@ class WatchServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def watch(self, message: "WatchRequest") -> "AsyncIterator[WatchResponse]":
         """
-        Opens a watch. The first message has the watch id alone; each later one has objects in the state that they
-        changed to. Ends when the client cancels.
+        Opens a watch. The first message has the watch id, the revision at which it begins, and what the filters name
+        and does not exist; each later one has objects in the state that they changed to. Objects that changed together
+        come together. A message without objects only says how far there is nothing to tell. Ends when the client
+        cancels.
 
         Errors: INVALID_ARGUMENT without any filter or with a revision of the future, OUT_OF_RANGE for a revision
         that is no longer kept, RESOURCE_EXHAUSTED at the limit of concurrent watches, ABORTED for a client that
