@@ -79,12 +79,17 @@ class Choice:
         self._target = target
         self._most = most
         self._chosen: list[Candidate] = []
+        self._is_complete = not any(target)
+        """Whether nobody who comes after all of the chosen will be."""
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
         """Weigh some more pods against those chosen so far."""
-        fresh = [one for one in candidates if _helps(one.pod.template.demand, self._target)]
-        if fresh:
-            self._chosen = _first(sorted(self._chosen + fresh), self._target)[: self._most]
+        if self._is_complete:
+            last = self._chosen[-1] if self._chosen else None
+            candidates = [one for one in candidates if last is not None and one < last]
+        if fresh := [one for one in candidates if _helps(one.pod.template.demand, self._target)]:
+            self._chosen, left = _first(sorted(self._chosen + fresh), self._target, self._most)
+            self._is_complete = not any(left) or len(self._chosen) == self._most
 
     @property
     def frees(self) -> Resources:
@@ -94,23 +99,24 @@ class Choice:
     def needed_for(self, target: Resources) -> list[Pod]:
         """Those of the chosen that are needed for what is wanted by now; never more than at first."""
         target = _least(target, self._target)
-        return [one.pod for one in _without_the_needless(_first(self._chosen, target), target)]
+        first, _left = _first(self._chosen, target, self._most)
+        return [one.pod for one in _without_the_needless(first, target)]
 
 
 def _helps(demand: Resources, owed_now: Resources) -> bool:
     return any(need and its for need, its in zip(owed_now, demand, strict=True))
 
 
-def _first(ranked: Sequence[Candidate], target: Resources) -> list[Candidate]:
-    """In order of rank, whoever frees something that is still owed."""
+def _first(ranked: Sequence[Candidate], target: Resources, most: int) -> tuple[list[Candidate], Resources]:
+    """In order of rank, whoever frees something that is still owed, `most` at most; and what is left."""
     chosen: list[Candidate] = []
     for one in ranked:
-        if not any(target):
+        if len(chosen) == most or not any(target):
             break
         if _helps(one.pod.template.demand, target):
             chosen.append(one)
             target = excess(target, one.pod.template.demand)
-    return chosen
+    return chosen, target
 
 
 def _without_the_needless(chosen: list[Candidate], target: Resources) -> list[Candidate]:
