@@ -8,7 +8,14 @@ from derny.model.states import TaskState
 from derny.proto.mesos.v1 import CommandInfo
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import StopJobRequest
-from derny.proto.peloton.api.v1alpha.peloton import EntityVersion, JobId, Label, PodId, PodName
+from derny.proto.peloton.api.v1alpha.peloton import (
+    EntityVersion,
+    JobId,
+    Label,
+    PodId,
+    PodName,
+    ResourcePoolId,
+)
 from derny.proto.peloton.api.v1alpha.pod import (
     ContainerSpec,
     ContainerState,
@@ -32,6 +39,8 @@ from derny.proto.peloton.api.v1alpha.pod.svc import (
     StartPodRequest,
     StopPodRequest,
 )
+from derny.proto.peloton.api.v1alpha.respool import CreateResourcePoolRequest, ResourcePoolSpec
+from derny.proto.peloton.api.v1alpha.respool import ResourceSpec as PoolResource
 
 pytestmark = pytest.mark.asyncio
 
@@ -391,3 +400,56 @@ async def test_events_that_can_not_be_deleted(counter, job_message, message, sta
     with pytest.raises(GRPCError) as refused:
         await counter.pods.delete_pod_events(message)
     assert refused.value.status is status
+
+
+async def pools_without_reservations(counter, *names: str) -> list[ResourcePoolId]:
+    made = []
+    for name in names:
+        resources = [
+            PoolResource(kind, 0, amount, 1)
+            for kind, amount in (("cpu", 256.0), ("memory", 1e5), ("disk", 1e6))
+        ]
+        spec = ResourcePoolSpec(name=name, parent=ResourcePoolId("root"), resources=resources)
+        created = await counter.pools.create_resource_pool(CreateResourcePoolRequest(None, spec))
+        made.append(created.respool_id)
+    return made
+
+
+async def test_a_pod_that_is_preempted_says_so_from_the_notice_to_the_next_run(
+    counter, job_message, pod_message
+):
+    """And whoever waits says for what, and behind whom."""
+    mine, other = await pools_without_reservations(counter, "mine", "other")
+    pod = pod_message(resource=ResourceSpec(cpu_limit=32, mem_limit_mb=32, disk_limit_mb=10))
+    for job, pool in ((JOB, mine), (OTHER, other)):
+        message = job_message(count=8, default_spec=pod)
+        message.respool_id = pool
+        await counter.create(message, job)
+        await counter.after(1)
+    waiting = [
+        (await counter.pods.get_pod(GetPodRequest(PodName(f"{OTHER}-{n}")))).current.status for n in range(2)
+    ]
+    assert [status.state for status in waiting] == [PodState.PENDING] * 2
+    assert waiting[0].message == "/ has 0 of 256 cpu left, 32 needed (limit)"
+    assert waiting[1].message == f"waits behind {OTHER}-0 in /other; {waiting[0].message}"
+
+    last = PodName(f"{JOB}-7")
+    for _ in range(3):
+        await counter.after(10)
+    status = (await counter.pods.get_pod(GetPodRequest(last))).current.status
+    assert (status.state, status.reason) == (PodState.PREEMPTING, "REASON_PREEMPTION")
+    assert status.message == "To be evicted: /mine holds more than its entitlement"
+    await counter.after(10)
+    answer = await counter.pods.get_pod(GetPodRequest(last))
+    assert (answer.current.status.state, answer.current.status.pod_id.value) == (
+        PodState.PENDING,
+        f"{JOB}-7-2",
+    )
+    assert answer.current.status.containers_status[0].failure_count == 0
+    events = (await counter.pods.get_pod_events(GetPodEventsRequest(last, PodId(f"{JOB}-7-1")))).events
+    assert [event.actual_state for event in events][:4] == [
+        f"POD_STATE_{name}" for name in ("KILLED", "KILLING", "PREEMPTING", "PREEMPTING")
+    ]
+    assert {event.message for event in events[1:3]} == {"Pod evicted: /mine holds more than its entitlement"}
+    first = (await counter.pods.get_pod(GetPodRequest(PodName(f"{OTHER}-0")))).current.status
+    assert first.state == PodState.RUNNING
