@@ -239,7 +239,7 @@ def pursuits(tree: PoolTree, pool: Pool, by_priority: bool, most: int) -> list[P
     claim = claim_of(tree, pool, most) if by_priority and not owes(pool) else None
     if claim is not None:
         return [Displacement(claim, most)]
-    return [Debt(True, pool, most), Debt(False, pool, most)]
+    return [Debt(revocable, pool, most) for revocable in (True, False) if any(owed(pool)[not revocable])]
 
 
 def claim_of(tree: PoolTree, pool: Pool, most: int) -> Claim | None:

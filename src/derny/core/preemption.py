@@ -14,7 +14,6 @@ beginning; pods that have had notice are spared when their time is out. Called b
 (Behaviour, scheduler §5.)
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from math import inf
@@ -60,7 +59,9 @@ class Preemption:
         self._cycles: dict[PoolId, int] = {}
         """In how many looks in a row a pool held more than its entitlement."""
         self._review_at: dict[PoolId, float] = {}
-        self._reviews: deque[_Review] = deque()
+        self._due: dict[PoolId, list[JobId]] = {}
+        """Pools that are to be reviewed now, with their jobs."""
+        self._review: _Review | None = None
 
     @property
     def next_wake(self) -> float | None:
@@ -79,12 +80,13 @@ class Preemption:
             # Only a calculation can have left a pool with more than its entitlement.
             self._calculated = self._state.cycle.claims
             self._expect_look(at)
-        if not self._reviews:
-            self._begin_reviews(at)
+        if self._review is None:
+            self._review = self._next_review(at)
         events: list[Event] = []
-        if self._reviews and self._reviews[0].went_through(self._state, at, budget):
-            events = self._decide(self._reviews.popleft(), at)
-        return events, bool(self._reviews) or any(due <= at for due in self._review_at.values())
+        if self._review is not None and self._review.went_through(self._state, budget):
+            review, self._review = self._review, None
+            events = self._decide(review, at)
+        return events, bool(self._review or self._due) or min(self._review_at.values(), default=inf) <= at
 
     def _expect_look(self, at: float) -> None:
         """Look again after a period if there may be something to see."""
@@ -109,21 +111,29 @@ class Preemption:
         self._cycles = cycles
         self._expect_look(at)
 
-    def _begin_reviews(self, at: float) -> None:
-        """Begin those that are due; the jobs of all these pools are found in one go."""
-        due: dict[PoolId, list[JobId]] = {pool: [] for pool, when in self._review_at.items() if when <= at}
-        if not due:
-            return
-        tree = self._state.tree
-        for job in self._state.jobs.values():
-            if job.spec.pool in due and any(job.counts[state] for state in POD_ADMITTED):
-                due[job.spec.pool].append(job.id)
-        for pool, jobs in due.items():
+    def _next_review(self, at: float) -> "_Review | None":
+        """Begin the next that is due, if there is anything to pursue, or anybody to spare."""
+        if not self._due:
+            self._find_due(at)
+        jobs, tree = self._state.jobs, self._state.tree
+        while self._due:
+            pool = next(iter(self._due))
+            found = [job for job in self._due.pop(pool) if job in jobs]
+            if pool not in tree.pools:
+                continue
+            pursuits = preemption.pursuits(tree, tree.pools[pool], self._preempting.by_priority, self._most)
+            if pursuits or any(jobs[job].counts[PodState.PREEMPTING] for job in found):
+                return _Review(pool, found, pursuits)
+        return None
+
+    def _find_due(self, at: float) -> None:
+        """The pools whose time has come. The jobs of all of them are found in one go."""
+        self._due = {pool: [] for pool, when in self._review_at.items() if when <= at}
+        for pool in self._due:
             del self._review_at[pool]
-            if pool in tree.pools:
-                by_priority = self._preempting.by_priority
-                pursuits = preemption.pursuits(tree, tree.pools[pool], by_priority, self._most)
-                self._reviews.append(_Review(pool, jobs, pursuits, self._periods.eviction_s))
+        for job in self._state.jobs.values() if self._due else ():
+            if job.spec.pool in self._due and any(job.counts[state] for state in POD_ADMITTED):
+                self._due[job.spec.pool].append(job.id)
 
     def _decide(self, review: "_Review", at: float) -> list[Event]:
         """What becomes of the chosen, and of those who had notice; and when the pool is reviewed again."""
@@ -131,7 +141,7 @@ class Preemption:
         if pool is None:
             return []
         fates: dict[tuple[JobId, _Fate], list[int]] = {}
-        for pod, fate in review.fates(self._state, pool, at):
+        for pod, fate in review.fates(self._state, pool):
             fates.setdefault((pod.job, fate), []).append(pod.instance)
         decided = {fate for _job, fate in fates}
         if _Fate.NOTICE in decided:
@@ -139,7 +149,8 @@ class Preemption:
         elif decided & {_Fate.REQUEUE, _Fate.EVICT}:
             # There may be more than are chosen at a time.
             self._review_at[pool.id] = at
-        why = review.pursuits[0].why(self._state.tree.path(pool))
+        path = self._state.tree.path(pool)
+        why = review.pursuits[0].why(path) if review.pursuits else ""
         return [_event(job, fate, instances, why) for (job, fate), instances in fates.items()]
 
 
@@ -178,15 +189,14 @@ def _event(job: JobId, fate: _Fate, instances: list[int], why: str) -> Event:
 class _Review:
     """One going through the pods of a pool, in slices, and what came of it."""
 
-    def __init__(self, pool: PoolId, jobs: list[JobId], pursuits: list[Pursuit], notice_s: float) -> None:
+    def __init__(self, pool: PoolId, jobs: list[JobId], pursuits: list[Pursuit]) -> None:
         self.pool = pool
         self.pursuits = pursuits
         self._jobs = jobs
         self._instance = 0
-        self._notice_s = notice_s
         self._noticed: list[Pod] = []
 
-    def went_through(self, state: State, at: float, budget: int) -> bool:
+    def went_through(self, state: State, budget: int) -> bool:
         """Look at `budget` more pods or jobs; returns whether that were all."""
         while self._jobs and budget > 0:
             job = state.jobs.get(self._jobs[-1])
@@ -194,27 +204,25 @@ class _Review:
             self._instance += len(pods)
             budget -= max(len(pods), 1)
             if job is not None:
-                self._see(job, pods, at)
+                self._see(job, pods)
             if job is None or self._instance >= len(job.pods):
                 self._jobs.pop()
                 self._instance = 0
         return not self._jobs
 
-    def _see(self, job: Job, pods: list[Pod], at: float) -> None:
+    def _see(self, job: Job, pods: list[Pod]) -> None:
         seen = [
-            Seen(pod, job.spec_of(pod).priority, _leaves(pod, at, self._notice_s))
-            for pod in pods
-            if pod.state in POD_ADMITTED
+            Seen(pod, job.spec_of(pod).priority, _leaves(pod)) for pod in pods if pod.state in POD_ADMITTED
         ]
         self._noticed += [one.pod for one in seen if one.pod.state is PodState.PREEMPTING and not one.leaves]
         for pursuit in self.pursuits:
             pursuit.see(seen)
 
-    def fates(self, state: State, pool: Pool, at: float) -> Iterator[tuple[Pod, _Fate]]:
+    def fates(self, state: State, pool: Pool) -> Iterator[tuple[Pod, _Fate]]:
         """What becomes of whom. Some may have gone their own way since they were looked at."""
         taken = {pod: None for pursuit in self.pursuits for pod in pursuit.taken(state.tree, pool)}
         for pod in dict.fromkeys((*taken, *self._noticed)):
-            if not state.is_live(pod) or pod.state not in _FATE or _leaves(pod, at, self._notice_s):
+            if not state.is_live(pod) or pod.state not in _FATE or _leaves(pod):
                 continue
             if pod in taken:
                 yield pod, _FATE[pod.state]
@@ -222,8 +230,6 @@ class _Review:
                 yield pod, _Fate.SPARE
 
 
-def _leaves(pod: Pod, at: float, notice_s: float) -> bool:
-    """Whether the run gives back what it holds without our doing; one that has just had notice will."""
-    if pod.state is PodState.KILLING or pod.goal is not PodState.RUNNING or pod.superseded:
-        return True
-    return pod.state is PodState.PREEMPTING and at < pod.changed_at + notice_s
+def _leaves(pod: Pod) -> bool:
+    """Whether the run gives back what it holds without our doing."""
+    return pod.state is PodState.KILLING or pod.goal is not PodState.RUNNING or pod.superseded
