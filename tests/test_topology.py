@@ -10,8 +10,8 @@ from derny.agents.task import Latencies
 from derny.client.yaml_tree import SpecError
 from derny.core.commands import HostSeen
 from derny.model.periods import Limits, Periods
-from derny.model.resources import Resources
-from derny.model.rules import Preempting
+from derny.model.resources import FDS, Resources
+from derny.model.rules import Policy, Preempting, Rules
 from derny.topology import DEFAULT_CAPACITY, DEFAULT_LATENCIES, Topology, fleet_of_shape, load_topology
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "topology.yaml"
@@ -329,3 +329,28 @@ def test_a_limit_that_is_no_number_is_said_with_its_place(tmp_path: Path) -> Non
     file.write_text("groups: [{name: h}]\nlimits: {jobs_max: none}\n")
     with pytest.raises(SpecError, match=r"t\.yaml:2:20: limits\.jobs_max"):
         load_topology(file)
+
+
+# Placement.
+
+
+def test_the_rules_of_placement(load: LoadText) -> None:
+    hosts = "groups: [{name: h, fds: 4096}, {name: i}]\n"
+    assert load(hosts).rules == Rules(Policy.SPREAD, scarce_gpu=True, use_host_pool=False)
+    said = load(hosts + "placement: {policy: best_fit, scarce_gpu: false, use_host_pool: true}")
+    assert said.rules == Rules(Policy.BEST_FIT, scarce_gpu=False, use_host_pool=True)
+    assert [host.fds for host in said.fleet.hosts()] == [4096, FDS]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("policy: tight", "best_fit or spread"),
+        ("policy: [spread]", "best_fit or spread"),
+        ("scarce_gpu: perhaps", "true or false"),
+        ("scarce: true", "not known"),
+    ],
+)
+def test_rules_that_there_are_not(load: LoadText, written: str, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        load(f"groups: [{{name: h}}]\nplacement: {{{written}}}")

@@ -18,7 +18,7 @@ from derny.model.periods import Limits, Periods
 from derny.model.records import Job
 from derny.model.rules import DEFAULT_RULES, Preempting
 from derny.model.secrets import Secret
-from derny.model.specs import CheckKind, Container, PodTemplate, VolumeRequest, WorkflowSpec
+from derny.model.specs import CheckKind, Container, Labels, PodTemplate, VolumeRequest, WorkflowSpec
 from derny.model.specs import HealthCheck as Check
 from derny.model.states import (
     POD_ON_HOST,
@@ -31,6 +31,7 @@ from derny.model.states import (
 )
 from derny.placement import engine
 from derny.placement.filters import ask_of
+from slow_constraints import constraints, label_lists
 
 K = TypeVar("K")
 V = TypeVar("V", queries.JobView, queries.PodView)
@@ -52,6 +53,8 @@ templates = st.builds(
     memory=st.sampled_from([0, 100, 30_000]),
     ports=st.integers(0, 2),
     static_ports=st.sampled_from([(), (), (80,), (31_000,)]),
+    labels=st.sampled_from([(), (), (("a", "x"),), (("a", "x"), ("b", "y"))]),
+    constraint=st.none() | st.none() | constraints,
     controller=st.booleans(),
     preemptible=st.booleans(),
     health_checked=st.booleans(),
@@ -303,10 +306,14 @@ class Cluster(RuleBasedStateMachine):
         cpu=st.sampled_from([2, 8, 16]),
         revocable_cpu=st.integers(0, 3),
         ports=st.sampled_from([(31_000, 32_000), (31_000, 31_002), (70, 90)]),
+        labels=label_lists,
     )
-    def see_host(self, number: int, cpu: int, revocable_cpu: int, ports: tuple[int, int]) -> None:
+    def see_host(
+        self, number: int, cpu: int, revocable_cpu: int, ports: tuple[int, int], labels: Labels
+    ) -> None:
         """A known host may come back with less than is in use."""
-        self.bench.do(commands.SeeHosts([a_host(number, cpu, revocable_cpu=revocable_cpu, ports=ports)]))
+        seen = a_host(number, cpu, revocable_cpu=revocable_cpu, ports=ports, labels=labels)
+        self.bench.do(commands.SeeHosts([seen]))
 
     @rule(number=hosts, report=st.booleans())
     def lose_host(self, number: int, report: bool) -> None:

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derny.model.ids import HostName
+from derny.model.ids import HostName, JobId
 from derny.model.resources import NOTHING, Resources
 from derny.model.rules import Policy, Rules
-from derny.model.specs import PortRequest
+from derny.model.specs import Condition, Constraint, Labels, PortRequest
 from derny.placement import engine
+from derny.placement.constraints import pod_labels
 from derny.placement.engine import SMALL_GROUP, SPREAD_ORDER, WINDOW, Placement
 from derny.placement.filters import Ask
 from derny.placement.hosts import HostTable
+from slow_constraints import constraints, label_lists, on_host, on_pods, passes
 
 HUGE = 10**12
 SHAPE = Resources(cpu=48_000, memory=131_072_000, disk=6_000_000_000, gpu=128_000)
@@ -363,3 +365,168 @@ def test_static_ports_of_the_range_count_against_the_dynamic_ones(
         *(PortRequest(f"d{n}") for n in range(dynamic_count)),
     )
     assert bool(place(table, Resources(cpu=1), asked, 1).rows) is expected
+
+
+# Cases of the spec (behaviour, scheduler §6.7 and §11.4).
+
+
+def test_the_host_with_more_of_everything_wins_when_spreading() -> None:
+    more, less = Resources(10, 100, 1000, 5), Resources(9, 99, 999, 4)
+    asked = Resources(1, 1, 1, 1)
+    assert place(a_table(less, more), asked, (), 1, rules=SPREAD).rows == [1]
+    assert place(a_table(more, less), asked, (), 1, rules=SPREAD).rows == [0]
+
+
+def test_two_pods_and_one_suitable_host() -> None:
+    placement = place(a_table(*cpus(1, 3)), Resources(cpu=2), (), 2, rules=SPREAD)
+    assert (placement.rows, placement.unplaced) == ([1], 1)
+
+
+def test_a_fifth_pod_on_a_host_for_four() -> None:
+    placement = place(a_table(Resources(40, 80, 120)), Resources(10, 20, 30), (), 5)
+    assert (placement.rows, placement.unplaced) == ([0] * 4, 1)
+    assert place(a_table(Resources(cpu=10)), Resources(cpu=11), (), 1).rows == []
+
+
+def test_a_revocable_pod_takes_its_cpu_from_slack_and_the_rest_from_what_all_share() -> None:
+    table = a_table(Resources(10_000, 20_000, 30_000, revocable_cpu=10_000))
+    pod = Resources(memory=10_000, disk=7_000, revocable_cpu=6_000)
+    table.debit_many(place(table, pod, (), 1).rows, pod)
+    assert table.free(0) == Resources(10_000, 10_000, 23_000, revocable_cpu=4_000)
+
+
+def test_tenths_of_a_cpu_do_not_drift() -> None:
+    table = a_table(Resources(revocable_cpu=19_000))
+    placement = place(table, Resources(revocable_cpu=100), (), 191)
+    assert (len(placement.rows), placement.unplaced) == (190, 1)
+
+
+def test_a_static_port_beside_dynamic_ones_takes_none_of_the_range() -> None:
+    table = a_table(SHAPE, SHAPE, ports=(31000, 31001))
+    asked = (PortRequest("web", 80), ANY_PORT, ANY_PORT)
+    assert place(table, NOTHING, asked, 2, rules=SPREAD).ports == [(80, 31000, 31001)] * 2
+
+
+def test_file_descriptors_count_like_any_kind() -> None:
+    table = HostTable()
+    table.add(HostName("h"), SHAPE, fds=1000)
+    ask = Ask(Resources(cpu=1), fds=300)
+    placement = engine.place(table, ask, 5, PACK)
+    assert (len(placement.rows), placement.unplaced, placement.fd_shortfall) == (3, 2, 200)
+    assert "the nearest host lacks fds=200" in placement.pending_reason()
+    table.debit_many(placement.rows, ask.demand, (), ask.fds)
+    assert table.free_fds(0) == 100
+
+
+# Turns among hosts that are equally good.
+
+
+def test_equally_good_hosts_take_turns() -> None:
+    table = a_table(*cpus(*[9] * 5))
+    cursor, rows = 3, []
+    for count in (2, 1, 3):
+        placement = place(table, Resources(cpu=1), (), count, cursor, SPREAD)
+        cursor = placement.cursor
+        rows.append(sorted(placement.rows))
+    assert rows == [[3, 4], [0], [1, 2, 3]]
+    large = a_table(*cpus(*[9] * 20))
+    placement = place(large, Resources(cpu=1), (), 16, 17, SPREAD)
+    assert placement.rows == [17, 18, 19, *range(13)]
+    assert placement.cursor == 13
+
+
+def test_any_number_may_begin_the_turn() -> None:
+    assert place(a_table(*cpus(9, 9, 9)), Resources(cpu=1), (), 1, 2**32 + 1, SPREAD).rows == [
+        (2**32 + 1) % 3
+    ]
+
+
+# Certain hosts.
+
+
+def test_pods_that_want_a_certain_host_get_it_first_come_first_served() -> None:
+    table = a_table(*cpus(3, 9, 1))
+    ask = Ask(Resources(cpu=2))
+    assert engine.place_at(table, ask, PACK, [0, 1, 0, 2, 1]) == ([0, 1, 4], [])
+
+
+def test_a_wanted_host_may_be_held_but_not_closed() -> None:
+    table = a_table(*cpus(9, 9))
+    table.hold(0)
+    table.set_placeable(1, False)
+    ask = Ask(Resources(cpu=2))
+    assert engine.place_at(table, ask, PACK, [0, 1]) == ([0], [])
+    assert engine.place(table, ask, 1, PACK).reasons == {"mismatch_status": 2}
+
+
+def test_ports_on_wanted_hosts_are_told_apart() -> None:
+    table = a_table(SHAPE, SHAPE, ports=(31000, 31003))
+    table.debit(1, NOTHING, [31000])
+    placed = engine.place_at(table, Ask(NOTHING, (ANY_PORT, ANY_PORT)), PACK, [0, 1, 0, 1, 0])
+    assert placed == ([0, 1, 2], [(31000, 31001), (31001, 31002), (31002, 31003)])
+
+
+# Constraints, among all the rest.
+
+
+def labelled(*labels: Labels, cpu: int = 9) -> HostTable:
+    table = HostTable()
+    for number, own in enumerate(labels):
+        table.add(HostName(f"host-{number}"), Resources(cpu=cpu), labels=own)
+    return table
+
+
+def test_a_group_under_a_host_limit_is_placed_at_once() -> None:
+    limit = on_pods(Condition.LESS_THAN, "app", "web", 2)
+    ask = Ask(Resources(cpu=1), constraint=limit, labels=(("app", "web"),))
+    for rules in (PACK, SPREAD):
+        placement = engine.place(labelled((), (), ()), ask, 20, rules)
+        assert Counter(placement.rows) == {0: 2, 1: 2, 2: 2}
+        assert (placement.unplaced, placement.reasons) == (14, {"match": 3})
+        # Once they are there it is the constraint that refuses, and it is named.
+    table = labelled((), ())
+    table.pod_labels.add(JobId("j"), ask.labels, [0, 0, 1, 1])
+    assert table.pod_labels.uncounted(ask.labels) is not None
+    table.pod_labels.count(ask.labels[0], JobId("j"), [0, 0, 1, 1])
+    reason = engine.place(table, ask, 1, SPREAD).pending_reason()
+    assert reason == '{"mismatch_constraints":2}; 2 hosts refused by pod label app=web < 2'
+
+
+def test_reasons_and_the_nearest_host_leave_out_hosts_of_the_wrong_sort() -> None:
+    table = labelled((("rack", "r1"),), (("rack", "r2"),), cpu=1_000)
+    table.debit(1, Resources(cpu=900))
+    ask = Ask(Resources(cpu=500), constraint=on_host(Condition.EQUAL, "rack", "r2", 1))
+    placement = engine.place(table, ask, 1, PACK)
+    assert placement.reasons == {"insufficient_offer_resources": 1, "mismatch_constraints": 1}
+    assert placement.shortfall == Resources(cpu=400)
+
+
+@given(
+    labels=st.lists(label_lists, min_size=1, max_size=30),
+    constraint=constraints,
+    own=label_lists,
+    count=st.integers(1, 60),
+    policy=policies,
+    cpu=st.integers(1, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_group_with_a_constraint_goes_where_its_pods_would_go_one_by_one(
+    labels: list[Labels], constraint: Constraint, own: Labels, count: int, policy: Policy, cpu: int
+) -> None:
+    rules = Rules(policy, scarce_gpu=False)
+    ask = Ask(Resources(cpu=cpu), constraint=constraint, labels=own)
+    together = engine.place(labelled(*labels, cpu=5), ask, count, rules)
+    table, rows = labelled(*labels, cpu=5), []
+    there: dict[int, list[Labels]] = {row: [] for row in range(len(labels))}
+    for _ in range(count):
+        while (found := table.pod_labels.uncounted(pod_labels(constraint))) is not None:
+            at = [row for row, pods in there.items() for pod in pods for _ in range(pod.count(found[0]))]
+            table.pod_labels.count(*found, at)
+        single = engine.place(table, ask, 1, rules)
+        for row in single.rows:
+            assert passes(constraint, table.labels[row], there[row])
+            table.debit(row, ask.demand)
+            table.pod_labels.add(JobId("j"), own, [row])
+            there[row].append(own)
+        rows += single.rows
+    assert sorted(rows) == sorted(together.rows)
