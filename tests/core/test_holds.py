@@ -142,6 +142,16 @@ def test_without_in_place_nothing_is_held() -> None:
     assert not bench.machine.state.holds.of
 
 
+def test_a_pod_that_is_being_stopped_has_nothing_to_come_back_for() -> None:
+    bench = Bench(hosts=2)
+    bench.running(a_job(1))
+    bench.stop()
+    supersede(bench, 0)
+    bench.report(TaskState.KILLED, 0)
+    assert bench.states() == [PodState.KILLED]
+    assert not bench.machine.state.holds.of
+
+
 def test_holds_live_through_a_restart() -> None:
     bench = Bench(hosts=2)
     bench.running(a_job(2))

@@ -462,8 +462,8 @@ def test_a_wanted_host_may_be_held_but_not_closed() -> None:
 def test_ports_on_wanted_hosts_are_told_apart() -> None:
     table = a_table(SHAPE, SHAPE, ports=(31000, 31003))
     table.debit(1, NOTHING, [31000])
-    placed = engine.place_at(table, Ask(NOTHING, (ANY_PORT, ANY_PORT)), PACK, [0, 1, 0, 1, 0])
-    assert placed == ([0, 1, 2], [(31000, 31001), (31001, 31002), (31002, 31003)])
+    placed = engine.place_at(table, Ask(NOTHING, (ANY_PORT, ANY_PORT)), PACK, [0, 1, 1, 0, 0])
+    assert placed == ([0, 1, 3], [(31000, 31001), (31001, 31002), (31002, 31003)])
 
 
 # Constraints, among all the rest.
