@@ -104,33 +104,39 @@ def plain_host_limit(host_count: int, wanted: list[Resources]) -> int:
     return len(taken)
 
 
-def count_labels(table: HostTable, ask: Ask) -> None:
-    """As the place pass does before the first look: only databases are there yet."""
+def count_labels(table: HostTable, ask: Ask, placed: list[int]) -> None:
+    """As the place pass does before each look; `placed` has the rows of the group's own pods so far."""
     while (found := table.pod_labels.uncounted(pod_labels(ask.constraint))) is not None:
-        table.pod_labels.count(*found, range(0, len(table), 3))
+        table.pod_labels.count(*found, range(0, len(table), 3) if found[0] == DB[0] else placed)
 
 
 def singles(table: HostTable, asks: list[Ask], rules: Rules) -> int:
     cursor, placed = 0, 0
+    rows: list[int] = []
     for ask in asks:
+        if ask.constraint is not None:
+            count_labels(table, ask, rows)
         placement = place(table, ask, 1, rules, cursor)
         cursor = placement.cursor
         for row in placement.rows:
             table.debit(row, ask.demand)
         if ask.labels:
+            rows += placement.rows
             table.pod_labels.add(JOB, ask.labels, placement.rows)
         placed += len(placement.rows)
     return placed
 
 
 def groups(table: HostTable, ask: Ask, sizes: list[int], rules: Rules) -> int:
-    placed = cursor = 0
-    count_labels(table, ask)
+    cursor, placed = 0, 0
+    rows: list[int] = []
     for size in sizes:
+        count_labels(table, ask, rows)
         placement = place(table, ask, size, rules, cursor)
         cursor = placement.cursor
         table.debit_many(placement.rows, POD, placement.ports)
         if ask.labels:
+            rows += placement.rows
             table.pod_labels.add(JOB, ask.labels, placement.rows)
         placed += len(placement.rows)
     return placed
@@ -176,7 +182,7 @@ def report(host_count: int) -> None:
 
 def report_explaining(host_count: int) -> None:
     table = used_table(host_count)
-    count_labels(table, NESTED)
+    count_labels(table, NESTED, [])
     ask = Ask(HOST, TWO_PORTS, 0, NESTED.constraint, WEB)
     for names in (False, True):
         refused, seconds = timed(lambda names=names: explain(table, ask, SPREAD, names=names).hosts)

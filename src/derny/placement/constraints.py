@@ -142,7 +142,7 @@ def limit(
     reached = np.zeros(len(view.rows), np.int64)
     if node is None:
         return reached + most
-    if node.steady:
+    if node.steady or most == 1:
         return _verdict(node, view, reached)[0] * np.int64(most)
     going = np.ones(len(view.rows), np.bool_)
     for _ in range(_ROUNDS_MAX):

@@ -10,7 +10,8 @@ window is the whole table, so "no host" is only ever said of all hosts.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -114,7 +115,9 @@ def place(table: HostTable, ask: Ask, count: int, rules: Rules, cursor: int = 0)
     low, fit = _search(look)
     hosts, shares = _chosen(look, low, fit)
     rows = np.repeat(hosts, shares).tolist()
-    numbers = _port_numbers(look, hosts, shares) if ask.ports else []
+    numbers: list[tuple[int, ...]] = []
+    if ask.ports:
+        numbers += chain.from_iterable(_port_numbers(table, ask, hosts.tolist(), shares.tolist()))
     onward = _next_cursor(look, low, fit.size, rows)
     if len(rows) == count:
         return Placement(rows, numbers, onward)
@@ -144,7 +147,7 @@ def place_at(
     if not ask.ports:
         return placed, []
     shares = Counter(rows[index] for index in placed)
-    numbers = {row: iter(_numbers_on(table, ask, row, share)) for row, share in shares.items()}
+    numbers = dict(zip(shares, map(iter, _port_numbers(table, ask, shares, shares.values())), strict=True))
     return placed, [next(numbers[rows[index]]) for index in placed]
 
 
@@ -263,19 +266,14 @@ def _at_or_above(level: int, free: NDArray[np.int64], step: int, fit: NDArray[np
     return np.clip((free - level) // step + 1, 0, fit)
 
 
-def _port_numbers(look: _Look, hosts: NDArray[np.int64], shares: NDArray[np.int64]) -> list[tuple[int, ...]]:
-    """The numbers of each placed pod, host by host."""
-    return [
-        numbers
-        for row, share in zip(hosts.tolist(), shares.tolist(), strict=True)
-        for numbers in _numbers_on(look.table, look.ask, row, share)
-    ]
-
-
-def _numbers_on(table: HostTable, ask: Ask, row: int, pods: int) -> list[tuple[int, ...]]:
-    """The numbers of some pods on one host: static ones as asked, the others lowest first (§6.8)."""
-    lowest = iter(table.ports[row].lowest(pods * ask.dynamic_count, besides=ask.static))
-    return [tuple(port.number or next(lowest) for port in ask.ports) for _ in range(pods)]
+def _port_numbers(
+    table: HostTable, ask: Ask, rows: Iterable[int], shares: Iterable[int]
+) -> Iterator[list[tuple[int, ...]]]:
+    """The numbers of the pods that each host gets: static ones as asked, the others lowest first (§6.8)."""
+    static, dynamic_count = ask.static, ask.dynamic_count
+    for row, share in zip(rows, shares, strict=True):
+        lowest = iter(table.ports[row].lowest(share * dynamic_count, besides=static))
+        yield [tuple(port.number or next(lowest) for port in ask.ports) for _ in range(share)]
 
 
 def _next_cursor(look: _Look, low: int, width: int, rows: list[int]) -> int:
