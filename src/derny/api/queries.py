@@ -38,7 +38,7 @@ M = TypeVar("M", bound=betterproto2.Message)
 
 JOBS_REACHED: Final = 100
 """Jobs that pages can reach where max_limit is 0, as Peloton has it; the total counts all the same."""
-JOBS_PER_LOOK: Final = 1000
+JOBS_PER_LOOK: Final = 500
 JOBS_READ_PER_LOOK: Final = 50
 """Where the texts of each are wanted."""
 PODS_PER_LOOK: Final = 1000
