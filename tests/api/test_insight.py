@@ -97,7 +97,7 @@ async def test_demand_lending_and_borrowing_are_told_in_numbers_and_words(guide,
     assert idle.steps == [
         "The hosts that are up and not draining have 256 cpu and 16 revocable cpu.",
         "/ may hold 256 cpu, to be divided among 3 pools.",
-        "/rp1 holds and waits for 0.",
+        "/rp1 needs 0 for its pods, waiting ones included.",
         "Of its reservation of 60 it asks for 0 and leaves 60 to others.",
         "Nobody asks for the last 166, which are spread by share: 55.333 of them for /rp1,"
         " with a share of 1.",

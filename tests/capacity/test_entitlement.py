@@ -138,6 +138,19 @@ def test_shares_count_exactly_as_they_are_written() -> None:
     ]
 
 
+def test_a_parent_holds_nothing_for_a_child_that_can_not_have_it() -> None:
+    """In Peloton a child that may have 10 and asks for 1000 lets its parent have 300, most of them idle."""
+    tree = PoolTree()
+    tree.set_capacity(Resources(cpu=600))
+    for pool, parent, limit in (("p", ROOT_POOL, 600), ("q", ROOT_POOL, 600), ("child", "p", 10)):
+        resources = (part(0, limit), *(PoolResource(kind) for kind in KINDS[1:]))
+        tree.add(PoolId(pool), PoolSpec(pool, PoolId(parent), b"", resources), 0.0)
+    tree.pools[PoolId("child")].demand = Resources(cpu=1000)
+    tree.pools[PoolId("q")].demand = Resources(cpu=580)
+    found = entitlements(tree)
+    assert {pool: found[pool].total.cpu for pool in found} == {ROOT_POOL: 600, "p": 15, "q": 585, "child": 10}
+
+
 def test_an_entitlement_is_never_above_the_limit_not_even_by_force() -> None:
     assert divide(100, [part(50, 20, static=True), part(50, 20)], [999, 0]).totals == [20, 20]
 
@@ -225,7 +238,7 @@ def test_what_is_wanted_is_had_where_there_is_enough_for_all(tree: PoolTree) -> 
         children = [claims[child] for child in claim.children]
         for index, kind in enumerate(KINDS):
             parts = [child.resources[index] for child in children]
-            needs = [child.hard[index] + child.slack[index] for child in children]
+            needs = [child.needs[index] for child in children]
             division = divide(found[claim.pool].total.of_kind(kind), parts, needs)
             rests = [max(want - p.reservation, 0) for want, p in zip(division.wants, parts, strict=True)]
             short = [i for i, rest in enumerate(rests) if division.fills[i] < rest and parts[i].share]

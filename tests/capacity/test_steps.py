@@ -21,7 +21,7 @@ def test_the_way_of_a_pool_that_shares_what_is_scarce() -> None:
     division = divide(100_000, [part(20), part(20), part(20)], [50_000, 80_500, 21_000])
     assert steps(division) == [
         "/ may hold 100 cpu, to be divided among 3 pools.",
-        "/a holds and waits for 50.",
+        "/a needs 50 for its pods, waiting ones included.",
         "Of its reservation of 20 it asks for 20, all of it.",
         "Reservations in use leave 40, and 3 pools ask for 91.5 beyond them. /a asks for 30: with a share"
         " of 1 it gets 19.5, by share as much as all that lack something.",
@@ -39,7 +39,7 @@ def test_lending_spares_and_limits_are_told() -> None:
     ]
     division = divide(100_000, [part(20, limit=25), part(20)], [50_000, 0])
     assert steps(division)[1:] == [
-        "/a holds and waits for 50; its limit lets it ask for 25.",
+        "/a needs 50 for its pods, waiting ones included; its limit lets it ask for 25.",
         "Of its reservation of 20 it asks for 20, all of it.",
         "Reservations in use leave 80, and one pool asks for 5 beyond them. /a asks for 5: it gets all"
         " of it.",
@@ -62,7 +62,7 @@ def test_static_reservations_no_share_and_too_many_promises_are_told() -> None:
 
 
 def test_slack_is_told_where_there_is_any() -> None:
-    claim = Claim(PoolId("a"), [], (), (0, 0, 600_000, 0), (0, 0, 200_000, 0), 0, 0)
+    claim = Claim(PoolId("a"), [], (), (0, 0, 600_000, 0), (0, 0, 200_000, 0), (0, 0, 800_000, 0), 0, 0)
     found = Entitlement(Resources(memory=700_000), NOTHING, Resources(memory=100_000))
     assert list(slack_steps(found, claim, 2, "memory")) == [
         "Its hard pods hold and wait for 600 of 700, its revocable pods for 200 within the slack limit: of"

@@ -42,6 +42,9 @@ class Claim(NamedTuple):
     hard: Amounts
     slack: Amounts
     """What revocable pods hold and ask for, up to the slack limit; no cpu."""
+    needs: Amounts
+    """Both together, as far as the limits of the pools below let them have it: what a child can't have, its
+    parent must not hold for it."""
     slack_cpu_held: int
     slack_cpu_asked: int
 
@@ -86,7 +89,21 @@ def claims_of(tree: PoolTree) -> list[Claim]:
             demands[index] = _sum([demands[child] for child in below])
             slack_demands[index] = _sum([slack_demands[child] for child in below])
     configured = map(tree.resources, pools)
-    return list(map(_claim, pools, configured, children, demands, slack_demands))
+    claims = list(map(_claim, pools, configured, children, demands, slack_demands))
+    for index in range(len(claims) - 1, -1, -1):
+        if below := children[index]:
+            claims[index] = _held_to_limits(claims[index], [claims[child] for child in below])
+    return claims
+
+
+def _held_to_limits(claim: Claim, children: list[Claim]) -> Claim:
+    """The claim of a parent that needs no more than its children can have."""
+    needs = list(claim.needs)
+    for kind, need in enumerate(needs):
+        if need:
+            can_have = [min(child.needs[kind], child.resources[kind].limit) for child in children]
+            needs[kind] = min(need, sum(can_have))
+    return claim._replace(needs=tuple(needs))
 
 
 def _claim(
@@ -111,10 +128,12 @@ def _claim(
         slack_memory + slack_demand.memory,
         slack_disk + slack_demand.disk,
     )
+    needs: Amounts = hard
     if any(slack):
         most = slack_limit(pool, resources)
         slack = tuple([min(each, limit) for each, limit in zip(slack, most, strict=True)])
-    return Claim(pool.id, children, resources, hard, slack, revocable_cpu, slack_demand.revocable_cpu)
+        needs = tuple(map(sum, zip(hard, slack, strict=True)))
+    return Claim(pool.id, children, resources, hard, slack, needs, revocable_cpu, slack_demand.revocable_cpu)
 
 
 def slack_limit(pool: Pool, resources: Sequence[PoolResource]) -> Amounts:
@@ -174,7 +193,7 @@ def _divided_by_kind(available: Amounts, children: list[Claim]) -> list[Division
         divide(
             available[kind],
             [child.resources[kind] for child in children],
-            [child.hard[kind] + child.slack[kind] for child in children],
+            [child.needs[kind] for child in children],
         )
         for kind in range(len(KINDS))
     ]

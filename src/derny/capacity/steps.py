@@ -19,7 +19,7 @@ def hard_steps(division: Division, pool: int, kind: str, above: str, path: str) 
     pools = "one pool" if count == 1 else f"{count} pools"
     yield f"{above} may hold {_n(division.available)} {kind}, to be divided among {pools}."
     cut = f"; its limit lets it ask for {_n(want)}" if want < need else ""
-    yield f"{path} holds and waits for {_n(need)}{cut}."
+    yield f"{path} needs {_n(need)} for its pods, waiting ones included{cut}."
     yield _reserved(path, part.reservation, base, part.static)
     guaranteed = sum(division.bases)
     spared = max(division.available - guaranteed, 0) - sum(division.fills)

@@ -61,7 +61,7 @@ def decide_delete(state: State, command: DeletePool, at: float) -> list[PoolRemo
     if pool.children:
         raise Invalid(f"{path} has {len(pool.children)} children; expected a pool without any")
     if pool.jobs:
-        raise Busy(f"{path} holds {pool.jobs} jobs; delete them first")
+        raise Busy(f"{path} holds {pool.jobs} jobs, stopped ones included; delete them first")
     return [PoolRemoved(command.pool)]
 
 
