@@ -282,12 +282,6 @@ REFUSED = {
         INVALID,
         ["spec.default_spec", "Mesos containerizer"],
     ),
-    "creation in batches": (
-        request_with(create_spec=CreateSpec(batch_size=1)),
-        UNIMPLEMENTED,
-        ["create_spec"],
-    ),
-    "opaque data": (request_with(opaque_data=OpaqueData("x")), UNIMPLEMENTED, ["opaque_data"]),
 }
 for name in ("cpu_limit", "mem_limit_mb", "disk_limit_mb", "gpu_limit"):
     for amount in (-1.0, math.nan, math.inf, 1.1e9):

@@ -35,6 +35,16 @@ SERVED = {
     "StopJob",
     "DeleteJob",
     "GetJobIDFromJobName",
+    "ReplaceJob",
+    "PatchJob",
+    "RestartJob",
+    "PauseJobWorkflow",
+    "ResumeJobWorkflow",
+    "AbortJobWorkflow",
+    "GetWorkflowEvents",
+    "ListJobUpdates",
+    "ListJobWorkflows",
+    "GetReplaceJobDiff",
     "StartPod",
     "StopPod",
     "RestartPod",
@@ -114,6 +124,6 @@ async def test_a_method_of_a_later_release_says_so(counter, path):
 
 
 def test_a_refusal_is_raised_before_the_request_is_read():
-    handler = LATER["/peloton.api.v1alpha.job.stateless.svc.JobService/ReplaceJob"]
+    handler = next(iter(LATER.values()))
     with pytest.raises(Unimplemented):
         handler.func(None).send(None)

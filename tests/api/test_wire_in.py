@@ -142,7 +142,7 @@ def test_ports_and_grace(job_message):
     assert template.kill_grace_s == 7
 
 
-def test_instances_share_a_template_where_nothing_that_is_decided_on_differs(job_message):
+def test_instances_share_a_template_where_nothing_differs_that_a_restart_would_bring(job_message):
     large = PodSpec(containers=[ContainerSpec(resource=ResourceSpec(cpu_limit=4))])
     overrides = {
         0: PodSpec(controller=True),
@@ -150,13 +150,16 @@ def test_instances_share_a_template_where_nothing_that_is_decided_on_differs(job
         3: PodSpec(labels=[Label("k", "w"), Label("k", "v")]),
         4: PodSpec(restart_policy=RestartPolicy(3)),
         5: large,
+        6: PodSpec(labels=[Label("k", "v"), Label("k", "w")]),
     }
-    spec = read(job_message(count=6, instance_spec=overrides))
-    assert len(spec.templates) == 4
+    spec = read(job_message(count=7, instance_spec=overrides))
+    assert len(spec.templates) == 5
     assert [spec.template(i).controller for i in range(6)] == [True] + [False] * 5
     assert [spec.template(i).demand.cpu for i in range(6)] == [500, 500, 4000, 500, 500, 4000]
     assert [spec.template(i).labels for i in (2, 3)] == [(), (("k", "v"), ("k", "w"))]
-    assert set(spec.template_of) == {0, 2, 3, 5}
+    # What nothing is decided on counts too: a pod is restarted to have it.
+    assert set(spec.template_of) == {0, 2, 3, 4, 5, 6}
+    assert spec.template(3) is spec.template(6)
 
 
 def test_file_descriptors_are_asked_for(job_message):

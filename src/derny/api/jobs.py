@@ -11,15 +11,17 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final, cast
 
-from derny.api import records, secrets, wire_in, wire_out
+from derny.api import records, secrets, wire_in, wire_out, workflow_in, workflow_out
 from derny.api.codec import wire_bytes
-from derny.api.contract import Methods, without
 from derny.api.paging import instances_of
 from derny.api.queries import query_jobs, query_pods
 from derny.api.reply import made
-from derny.core import queries
+from derny.api.workflows import WorkflowMethods
+from derny.core import queries, workflow_views
 from derny.core.commands import Command, CreateJob, DeleteJob, RefreshPods, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet, PodsRefreshed
+from derny.core.state import State
+from derny.core.workflow_views import WorkflowView
 from derny.edge.off_loop import off_loop
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
@@ -34,34 +36,13 @@ PODS_PER_REFRESH: Final = 500
 
 _FIRST_VERSION = entity_version(1, 1, 1)
 
-_LATER = {
-    **dict.fromkeys(
-        (
-            "ReplaceJob",
-            "PatchJob",
-            "RestartJob",
-            "PauseJobWorkflow",
-            "ResumeJobWorkflow",
-            "AbortJobWorkflow",
-            "GetWorkflowEvents",
-            "ListJobUpdates",
-            "ListJobWorkflows",
-            "GetReplaceJobDiff",
-        ),
-        "rolling updates and restarts",
-    ),
-}
 
-
-class JobService(svc.JobServiceBase):
+class JobService(WorkflowMethods, svc.JobServiceBase):
     """The stateless jobs of the daemon."""
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
         self._limits = limits
-
-    def __mapping__(self) -> Methods:
-        return without(super().__mapping__(), _LATER)
 
     async def create_job(self, message: svc.CreateJobRequest) -> svc.CreateJobResponse:
         chosen = wire_in.new_id(message.job_id, "job_id")
@@ -100,8 +81,12 @@ class JobService(svc.JobServiceBase):
             number = parse_config_version(message.version.value)
             spec, made_at = await self._loop.read(partial(queries.job_spec, job=job, version=number))
             return await made(len(spec.wire), _configuration, job, spec, number, made_at)
-        view = await self._loop.read(partial(queries.job_info, job=job))
-        return await made(len(view.spec.wire), _summary if message.summary_only else _whole, view)
+        if message.summary_only:
+            view = await self._loop.read(partial(queries.job_info, job=job))
+            return await made(len(view.spec.wire), _summary, view)
+        view, workflow = await self._loop.read(partial(_with_workflow, job=job))
+        size = len(view.spec.wire) + workflow_out.size_of(workflow)
+        return await made(size, _whole, view, workflow)
 
     async def get_job_id_from_job_name(
         self, message: svc.GetJobIdFromJobNameRequest
@@ -149,7 +134,13 @@ def _cached(view: queries.JobView) -> svc.GetJobCacheResponse:
 def _created(job: JobId, message: svc.CreateJobRequest, limits: Limits) -> CreateJob:
     spec = wire_in.created_job(message, limits)
     assert message.spec is not None, "created_job has refused a request without one"
-    return CreateJob(job, spec, secrets=secrets.wanted(message.secrets, message.spec, limits))
+    return CreateJob(
+        job,
+        spec,
+        workflow_in.creation(message.create_spec),
+        workflow_in.opaque(message.opaque_data) or "",
+        secrets.wanted(message.secrets, message.spec, limits),
+    )
 
 
 def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:
@@ -163,5 +154,15 @@ def _summary(view: queries.JobView) -> svc.GetJobResponse:
     return svc.GetJobResponse(summary=wire_out.job_summary(view))
 
 
-def _whole(view: queries.JobView) -> svc.GetJobResponse:
-    return svc.GetJobResponse(job_info=wire_out.job_info(view), secrets=secrets.told(view.spec.secrets))
+def _with_workflow(state: State, job: JobId) -> tuple[queries.JobView, WorkflowView]:
+    return queries.job_info(state, job), workflow_views.workflows_of(state, job, 1)[0]
+
+
+def _whole(view: queries.JobView, workflow: WorkflowView) -> svc.GetJobResponse:
+    info, workflow_info = wire_out.job_info(view), workflow_out.workflow_info(workflow)
+    assert info.status is not None
+    # A summary names some of the instances in progress, this has all.
+    info.status.workflow_status = workflow_info.status
+    return svc.GetJobResponse(
+        job_info=info, secrets=secrets.told(view.spec.secrets), workflow_info=workflow_info
+    )

@@ -13,10 +13,10 @@ from typing import Protocol
 import msgspec
 
 from derny.api import pod_in, pod_spec
-from derny.api.codec import encode, field_bytes, wire_bytes
+from derny.api.codec import field_bytes, wire_bytes
 from derny.api.constraints import constraint_of
 from derny.api.container_in import NAME_MAX, check_amount
-from derny.api.pod_in import later
+from derny.api.digests import job_digest, pod_digest
 from derny.core.commands import UpdatePool
 from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import JobId, PoolId, is_uuid
@@ -83,12 +83,7 @@ def created_job(request: CreateJobRequest, limits: Limits) -> JobSpec:
     """The job that a request asks for; Invalid, Unimplemented. The id is `new_id`'s business."""
     if request.spec is None:
         raise Invalid("spec is unset; expected the job's configuration")
-    spec = job_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
-    if request.create_spec is not None and encode(request.create_spec):
-        raise later("create_spec", "creation in batches")
-    if request.opaque_data is not None and request.opaque_data.data:
-        raise later("opaque_data", "opaque data")
-    return spec
+    return job_spec(request.spec, field_bytes(wire_bytes(request), _SPEC_FIELD), limits)
 
 
 def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
@@ -106,6 +101,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
         pod_in.check(f"instance {instance}: {where}", instance, pod, sla)
         constraint = constraint_of(pod.constraint, f"{where}.constraint", limits)
         template = pod_in.template(pod, revocable, preemptible, constraint)
+        template = msgspec.structs.replace(template, digest=pod_digest(pod, revocable))
         if number := numbers.setdefault(template, len(numbers)):
             template_of[instance] = number
     return JobSpec(
@@ -119,6 +115,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
         revocable,
         sla.maximum_unavailable_instances if sla is not None else 0,
         pod_spec.labels_of(message.labels),
+        job_digest(message, numbers, template_of),
     )
 
 

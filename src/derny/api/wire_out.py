@@ -10,6 +10,7 @@ from derny.api import container_status
 from derny.api.codec import decode, without_fields
 from derny.api.pod_spec import effective, fill_form, fill_forms
 from derny.api.times import rfc3339, whole_seconds
+from derny.api.workflow_out import workflow_status
 from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView, VolumeView
 from derny.model.ids import JobId as JobIdText
 from derny.model.ids import entity_version, pod_id, pod_name
@@ -88,7 +89,7 @@ def job_info(view: JobView) -> JobInfo:
 
 
 def job_status(view: JobView) -> JobStatus:
-    """A job's status, without its workflow."""
+    """A job's status."""
     return JobStatus(
         revision=revision(view.revision, view.created_at, view.updated_at),
         state=JobState(view.state),
@@ -100,6 +101,7 @@ def job_status(view: JobView) -> JobStatus:
             configuration: JobStatusPodStateStats(_state_stats(stats))
             for configuration, stats in view.pod_stats_by_version.items()
         },
+        workflow_status=workflow_status(view.workflow),
     )
 
 

@@ -76,6 +76,11 @@ def workflows_of(state: State, job: JobId, limit: int = 0) -> list[WorkflowView]
     return [_view(workflow) for workflow in found[: limit or None]]
 
 
+def spec_bytes(state: State, job: JobId, version: str) -> bytes:
+    """The bytes of a job's configuration as its client sent it; NotFound, WrongVersion."""
+    return jobs.at_version(state, job, version).spec.wire
+
+
 def diff(state: State, job: JobId, version: str, spec: JobSpec, first: int, most: int) -> DiffView:
     """What `spec` would do to the instances from `first` on, at most so many of those that exist.
 

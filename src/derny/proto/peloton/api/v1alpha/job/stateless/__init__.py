@@ -852,7 +852,7 @@ class WorkflowStatus(betterproto2.Message):
 
     instances_current: "list[int]" = betterproto2.field(6, betterproto2.TYPE_UINT32, repeated=True)
     """
-    The instances that are in progress.
+    The instances that are in progress. A summary names no more than a hundred of them; GetJob names all.
     """
 
     version: "__peloton__.EntityVersion | None" = betterproto2.field(

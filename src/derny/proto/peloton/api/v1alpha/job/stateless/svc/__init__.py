@@ -1232,9 +1232,15 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "PatchJobResponse":
         """
-        Changes parts of the configuration of a job. Public servers never supported it.
+        Changes parts of the configuration of a job and begins an update, as ReplaceJob does with the whole. Public servers
+        never supported it.
 
-        Errors: as ReplaceJob, or UNIMPLEMENTED.
+        What is given is laid over what the job has as proto3 merges messages: messages field by field, down to the last;
+        numbers and texts replace what is there; what is left out stays. Maps and lists are replaced as a whole, unlike in
+        proto3, so that they can also lose members: to change one container, send all of them. Zero, false, an empty text and
+        an empty list or map are not sent in proto3 and can't be given; ReplaceJob can.
+
+        Errors: as ReplaceJob.
         """
 
         return await self._unary_unary(
@@ -1256,10 +1262,10 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "RestartJobResponse":
         """
         Restarts pods in batches, without a change of the configuration. Restarting a stopped job starts the pods it
-        touches.
+        touches. Ranges have to be within the job; the largest number as the end of a range means the last instance.
 
-        Errors: NOT_FOUND; ABORTED for another version; INVALID_ARGUMENT for a job that is being deleted, or while another
-        workflow is under way.
+        Errors: NOT_FOUND; ABORTED for another version; INVALID_ARGUMENT for a range that is empty or beyond the job, for a
+        job that is being deleted, or while another workflow is under way.
         """
 
         return await self._unary_unary(
@@ -1740,9 +1746,15 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def patch_job(self, message: "PatchJobRequest") -> "PatchJobResponse":
         """
-        Changes parts of the configuration of a job. Public servers never supported it.
+        Changes parts of the configuration of a job and begins an update, as ReplaceJob does with the whole. Public servers
+        never supported it.
 
-        Errors: as ReplaceJob, or UNIMPLEMENTED.
+        What is given is laid over what the job has as proto3 merges messages: messages field by field, down to the last;
+        numbers and texts replace what is there; what is left out stays. Maps and lists are replaced as a whole, unlike in
+        proto3, so that they can also lose members: to change one container, send all of them. Zero, false, an empty text and
+        an empty list or map are not sent in proto3 and can't be given; ReplaceJob can.
+
+        Errors: as ReplaceJob.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1750,10 +1762,10 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
     async def restart_job(self, message: "RestartJobRequest") -> "RestartJobResponse":
         """
         Restarts pods in batches, without a change of the configuration. Restarting a stopped job starts the pods it
-        touches.
+        touches. Ranges have to be within the job; the largest number as the end of a range means the last instance.
 
-        Errors: NOT_FOUND; ABORTED for another version; INVALID_ARGUMENT for a job that is being deleted, or while another
-        workflow is under way.
+        Errors: NOT_FOUND; ABORTED for another version; INVALID_ARGUMENT for a range that is empty or beyond the job, for a
+        job that is being deleted, or while another workflow is under way.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
