@@ -198,7 +198,7 @@ def test_every_pure_module_has_its_test_file(module: Module) -> None:
 @pytest.mark.parametrize("room", sorted(PURE | {"runtime", "journal", "agents", "api", "client"}))
 def test_every_test_file_has_its_module(room: str) -> None:
     # What several modules make together has no module of its own.
-    together = {"test_random_commands", "test_unimplemented"}
+    together = {"test_random_commands", "test_served"}
     stems = {path.stem for path in (SOURCE / room).glob("*.py")}
     for path in (TESTS / room).glob("test_*.py"):
         assert path.stem in together or path.stem.removeprefix("test_") in stems, path

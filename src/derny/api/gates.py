@@ -13,12 +13,14 @@ from typing import Any, Final
 from grpclib._typing import IServable
 from grpclib.const import Handler
 
-from derny.api.contract import Methods
 from derny.core.gates import check_is_open
 from derny.model.states import Gate
 from derny.proto.derny.simulation.v1 import SimulationServiceBase
 from derny.proto.peloton.api.v1alpha.admin.svc import AdminServiceBase
 from derny.runtime.loop import Loop
+
+Methods = dict[str, Handler]
+"""The methods of a service by path."""
 
 READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel", "Explain")
 """How the names of methods begin that change nothing but what their callers are told."""

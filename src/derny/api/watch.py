@@ -16,7 +16,7 @@ import anyio
 
 from derny.api import wire_in, wire_out
 from derny.api.codec import delimited, encode
-from derny.api.contract import Methods
+from derny.api.gates import Methods
 from derny.core import queries
 from derny.core.queries import JobView, PodView
 from derny.core.state import State
