@@ -257,6 +257,14 @@ def test_a_large_head_is_not_starved_by_small_ones_of_another_queue() -> None:
     assert [bench.states(job_id(n)) for n in (2, 3, 4)] == [[S.LAUNCHED], [S.LAUNCHED], [S.LAUNCHED]]
 
 
+def test_what_is_larger_than_a_limit_holds_up_nobody_of_another_queue() -> None:
+    bench = Bench(hosts=1, cpu=8)
+    bench.create(a_job(1, template=a_template(9, preemptible=True), priority=9), job_id(1))
+    bench.create(a_job(1, template=PLAIN), job_id(2))
+    bench.create(a_job(1, template=FIXED), job_id(3))
+    assert [bench.states(job_id(n)) for n in (1, 2, 3)] == [[S.PENDING], [S.PENDING], [S.LAUNCHED]]
+
+
 def test_of_equal_priorities_the_longest_waiting_goes_first_whatever_its_queue() -> None:
     bench = Bench(hosts=1, cpu=1)
     bench.create(a_job(1, template=PLAIN), job_id(1))

@@ -74,6 +74,15 @@ def test_back_offs_stay_between_nothing_and_an_hour(failures: int) -> None:
     assert delay(pod, Periods()) == exact
 
 
+@pytest.mark.parametrize(("attempts", "cycle_s"), [(1, 20), (2, 50), (3, 90), (4, 140)])
+def test_each_attempt_of_a_placement_cycle_is_longer_by_the_back_off(attempts: int, cycle_s: float) -> None:
+    """20 s, then 30, then 40: behaviour, scheduler §4.4, with the development values."""
+    pod = Bench().create(a_job()).pods[0]
+    _step, delay = OWED[S.PLACING, S.RUNNING]
+    assert delay(pod, Periods(placing_attempts=attempts)) == cycle_s
+    assert delay(pod, Periods(placing_attempts=attempts, placing_backoff_s=0)) == 20 * attempts
+
+
 def test_a_step_that_is_not_due_sets_a_timer_for_the_moment_at_which_it_is() -> None:
     bench = Bench()
     bench.create(a_job())

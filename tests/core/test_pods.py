@@ -331,7 +331,7 @@ def test_a_pod_that_runs_in_time_is_left_alone() -> None:
 
 def test_a_placing_pod_gives_its_share_to_those_that_wait() -> None:
     """It finds no host; when others of the pool wait, it queues again behind them after the time-out."""
-    bench = Bench(hosts=2, cpu=8, periods=Periods(placing_timeout_s=20))
+    bench = Bench(hosts=2, cpu=8, periods=Periods(placing_timeout_s=20, placing_attempts=1))
     bench.create(a_job(1, template=a_template(cpu=12), name="wide"), job_id(1))
     bench.create(a_job(1, template=a_template(cpu=6), name="narrow"), job_id(2))
     assert bench.states(job_id(1)) == [S.PLACING]

@@ -207,6 +207,32 @@ def test_a_review_of_a_large_pool_is_sliced() -> None:
     assert looks >= 12
 
 
+def test_who_goes_its_own_way_during_a_review_is_let_go() -> None:
+    bench = borrowed()
+    bench.create(a_job(1, pool=OTHER), job_id(3))
+    bench.live(UNTIL_REVIEW_S - 1)
+    bench.at += 1
+    bench.advance(budget=10)
+    assert bench.states(job_id(1)) == [S.RUNNING] * 12, "it has not been decided yet"
+    for instance in range(8):
+        bench.do(commands.StopPod(job_id(1), instance))
+    bench.report(T.FAILED, 8, 9, job=job_id(1))
+    gone = [S.KILLING] * 8 + [S.FAILED] * 2
+    assert bench.states(job_id(1)) == [*gone, S.PREEMPTING, S.PREEMPTING], "what has gone was not seen to go"
+    bench.live(PERIODS.eviction_s)
+    assert bench.states(job_id(1)) == [*gone, S.RUNNING, S.RUNNING]
+
+
+def test_a_job_that_is_gone_during_a_review_is_passed_over() -> None:
+    bench = borrowed()
+    bench.live(UNTIL_REVIEW_S - 1)
+    bench.at += 1
+    bench.advance(budget=10)
+    bench.delete(job_id(1), force=True)
+    live(bench, 100)
+    assert running(bench, 2) == 12
+
+
 def test_a_pod_that_is_leaving_counts_as_paid() -> None:
     bench = borrowed()
     live(bench, UNTIL_REVIEW_S - 1)

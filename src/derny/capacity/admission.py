@@ -1,10 +1,10 @@
 """Admission: which waiting gangs may go on, and why the others not.
 
 One rule: nobody is overtaken in its own queue, and the head of a queue is overtaken by others only while it
-waits for something that they don't use: so nothing starves. Higher priorities go first, and of equal ones
-the longest waiting. Every pod is a gang of its own. Called by `core.machine` once a step, and by
-`core.queries` to explain; reads only. (Behaviour, scheduler §3.3; there heads of the side queues are
-overtaken without end.)
+waits for something that they don't use: so nothing starves that could ever go on. Higher priorities go
+first, and of equal ones the longest waiting. Every pod is a gang of its own. Called by `core.machine` once a
+step, by `core.queries` to explain, and by `capacity.preemption`; reads only. (Behaviour, scheduler §3.3;
+there heads of the side queues are overtaken without end.)
 """
 
 from collections import OrderedDict
@@ -167,7 +167,10 @@ def fronts(pool: Pool) -> list[Front]:
 
 def _shared(tree: PoolTree, pool: Pool, template: PodTemplate) -> list[Queue]:
     """The queues that wait for the same as a blocked head. It waits for the narrowest thing that it lacks:
-    until it has that, others may use the rest."""
+    until it has that, others may use the rest. One that is larger than a limit waits for another limit."""
+    demand = template.demand
+    if not all(demand.fits(tree.limit(found)) for found in tree.up(pool)):
+        return []
     lacking = [
         _USERS[reason.rule] & _USERS_OF_KIND.get(reason.kind, _USERS[Rule.LIMIT])
         for reason in _shortfalls(tree, pool, template)

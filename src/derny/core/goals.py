@@ -63,8 +63,12 @@ def _start_timeout_s(pod: Pod, periods: Periods) -> float:
     return math.inf if at_work else periods.start_timeout_s
 
 
-def _placing_timeout_s(pod: Pod, periods: Periods) -> float:
-    return periods.placing_timeout_s
+def _placing_cycle_s(pod: Pod, periods: Periods) -> float:
+    """All attempts of a placement cycle, each longer than the one before by the back-off. Between them
+    nothing happens: a pod looks again whenever room has grown. (Behaviour, scheduler §4.4.)"""
+    attempts = periods.placing_attempts
+    backoffs = attempts * (attempts - 1) // 2
+    return attempts * periods.placing_timeout_s + backoffs * periods.placing_backoff_s
 
 
 def _kill_timeout_s(pod: Pod, periods: Periods) -> float:
@@ -87,7 +91,7 @@ _ENDS = (PodState.SUCCEEDED, PodState.FAILED, PodState.LOST, PodState.KILLED)
 
 OWED: dict[tuple[PodState, PodState], tuple[Step, Delay]] = {
     **{(end, _RUN): (Step.RESTART, _backoff_s) for end in _ENDS},
-    (PodState.PLACING, _RUN): (Step.REQUEUE, _placing_timeout_s),
+    (PodState.PLACING, _RUN): (Step.REQUEUE, _placing_cycle_s),
     # A launch that nothing is heard of is killed. Its host stays taken until the agent has answered, or the
     # master in its place: what may still run there must not be run twice, nor its resources be given away.
     (PodState.LAUNCHED, _RUN): (Step.KILL, _launch_timeout_s),

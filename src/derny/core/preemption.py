@@ -187,7 +187,11 @@ def _event(job: JobId, fate: _Fate, instances: list[int], why: str) -> Event:
 
 
 class _Review:
-    """One going through the pods of a pool, in slices, and what came of it."""
+    """One going through the pods of a pool, in slices, and what came of it.
+
+    Pods that begin to leave after they were looked at are not counted as leaving. Whoever has notice for
+    nothing because of that is spared in the next review.
+    """
 
     def __init__(self, pool: PoolId, jobs: list[JobId], pursuits: list[Pursuit]) -> None:
         self.pool = pool

@@ -23,7 +23,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
 
     What Peloton needs between its daemons (RPC time-outs, offer leases, queue waits) has no meaning in one
     process and is not here. The periods of what this release does not do yet are taken and kept: those of
-    entitlement, preemption, eviction, drain, holds, reservation and reconciliation.
+    holds and reservation.
     """
 
     # Capacity.
