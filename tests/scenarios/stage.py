@@ -73,6 +73,7 @@ class Stage:
         self._daemon: Daemon
         self._channel: Any
         self._methods: dict[str, tuple[str, Handler]] = {}
+        self._calls: dict[str, tuple[asyncio.Task[None], list[Any]]] = {}
 
     async def begin(self) -> None:
         """A daemon that has seen its hosts and has a pool."""
@@ -87,6 +88,8 @@ class Stage:
         await self._clock.idle.wait()
 
     async def close(self) -> None:
+        for name in list(self._calls):
+            await self.end(name)
         await self._open.aclose()
 
     def request_type(self, method: str) -> type:
@@ -101,6 +104,47 @@ class Stage:
         answer = await kind(self._channel, path, handler.request_type, handler.reply_type)(request)
         await self._clock.idle.wait()
         return answer
+
+    async def open(self, name: str, method: str, request: Any) -> None:
+        """Begin a call that goes on, and keep what it is answered until it is read."""
+        path, handler = self._methods[method]
+        kept: list[Any] = []
+
+        async def keep() -> None:
+            call = UnaryStreamMethod(self._channel, path, handler.request_type, handler.reply_type)
+            try:
+                async with call.open() as stream:
+                    await stream.send_message(request, end=True)
+                    async for message in stream:
+                        kept.append(message)
+            except GRPCError as error:
+                kept.append(error)
+
+        self._calls[name] = (asyncio.create_task(keep()), kept)
+        await self._breathe()
+
+    async def read(self, name: str) -> list[Any]:
+        """What has come of an open call since it was read last. GRPCError: how it ended, once that is all."""
+        await self._breathe()
+        _task, kept = self._calls[name]
+        if kept and isinstance(kept[0], GRPCError):
+            raise kept[0]
+        read = [message for message in kept if not isinstance(message, GRPCError)]
+        del kept[: len(read)]
+        return read
+
+    async def end(self, name: str) -> None:
+        """The caller of an open call goes away."""
+        task, _kept = self._calls.pop(name)
+        task.cancel()
+        await asyncio.wait([task])
+        await self._breathe()
+
+    async def _breathe(self) -> None:
+        """Let what is on its way arrive."""
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await self._clock.idle.wait()
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, from each moment at which something happens to the next."""

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from builders import POOL
 from scenarios.stage import Stage
 
 NAME = re.compile(r"\$(\w+)")
-STEP = re.compile(r"[^.\[\]]+|\[\]|\[\d+\]")
+STEP = re.compile(r"[^.\[\]]+|\[\]|\[-?\d+\]")
 
 
 class TranscriptError(Exception):
@@ -37,7 +38,7 @@ def read(text: str) -> list[Block]:
     blocks: list[Block] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line[:1] in "<!" and line:
-            if not blocks or not blocks[-1].lines[0].startswith(">"):
+            if not blocks or not blocks[-1].lines[0].startswith((">", "read ")):
                 raise TranscriptError(f"line {number}: an answer without a call")
             blocks[-1].answers.append(line)
         elif line[:1] in (" ", "\t"):
@@ -85,8 +86,16 @@ async def _step(
         await stage.wait(int(rest))
     elif verb == "restart":
         await stage.restart()
-    elif verb == ">":
-        answers = await _call(stage, block, rest, names)
+    elif verb == "open":
+        name, _, call = rest.partition("=")
+        await stage.open(name.strip(), *_request(stage, block, call.strip(), names))
+        first = await stage.read(name.strip())
+        names[name.strip()] = str(getattr(first[0], "watch_id", "")) if first else ""
+    elif verb == "end":
+        await stage.end(rest)
+    elif verb in (">", "read"):
+        asked = stage.read(rest) if verb == "read" else stage.call(*_request(stage, block, rest, names))
+        answers = await _answers(asked, block, names)
         if not rewrite and answers != block.answers:
             raise TranscriptError(
                 f"line {block.number}: {block.lines[0]}\n" + "\n".join(_difference(block.answers, answers))
@@ -97,17 +106,21 @@ async def _step(
     return block
 
 
-async def _call(stage: Stage, block: Block, rest: str, names: dict[str, Any]) -> list[str]:
-    """The lines that say how a call was answered, for the paths that the transcript asks for."""
+def _request(stage: Stage, block: Block, rest: str, names: dict[str, Any]) -> tuple[str, Any]:
+    """The method of a call and its message."""
     method, _, request = rest.partition(" ")
     value = _filled(_json(block, request or "{}"), names)
     try:
-        kind = stage.request_type(method)
-        message = kind.from_dict(_wrapped(kind, value))
+        kind: Any = stage.request_type(method)
+        return method, kind.from_dict(_wrapped(kind, value))
     except (KeyError, ValueError, TypeError) as error:
         raise TranscriptError(f"line {block.number}: {method}: {error}") from error
+
+
+async def _answers(asked: Awaitable[Any], block: Block, names: dict[str, Any]) -> list[str]:
+    """The lines that say how a call was answered, for the paths that the transcript asks for."""
     try:
-        answer = await stage.call(method, message)
+        answer = await asked
     except GRPCError as error:
         return [_renamed(f"! {error.status.name} {error.message or ''}".rstrip(), names)]
     paths = [line[1:].partition(" = ")[0].strip() for line in block.answers if line.startswith("<")]
@@ -214,5 +227,5 @@ def _below(steps: list[str], value: Any) -> Any:
         return [_below(rest, item) for item in value]
     if step.startswith("["):
         index = int(step[1:-1])
-        return _below(rest, value[index] if index < len(value) else None)
+        return _below(rest, value[index] if -len(value) <= index < len(value) else None)
     return _below(rest, value.get(step) if isinstance(value, dict) else None)
