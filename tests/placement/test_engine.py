@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from derny.model.ids import HostName, JobId
 from derny.model.resources import NOTHING, Resources
 from derny.model.rules import Policy, Rules
-from derny.model.specs import Condition, Constraint, Labels, PortRequest
+from derny.model.specs import Condition, Constraint, Labels, OrConstraint, PortRequest
 from derny.placement import engine
 from derny.placement.constraints import pod_labels
 from derny.placement.engine import SMALL_GROUP, SPREAD_ORDER, WINDOW, Placement
@@ -530,3 +530,10 @@ def test_a_group_with_a_constraint_goes_where_its_pods_would_go_one_by_one(
             there[row].append(own)
         rows += single.rows
     assert sorted(rows) == sorted(together.rows)
+
+
+def test_a_reason_names_no_more_of_a_constraint_than_fits_a_line() -> None:
+    names = OrConstraint(tuple(on_host(Condition.EQUAL, "hostname", f"h{n}", 1) for n in range(200)))
+    reason = engine.place(labelled(()), Ask(NOTHING, constraint=names), 1, SPREAD).pending_reason()
+    assert len(reason) < 300
+    assert "host label hostname=h0 = 1" in reason

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from derny.model.ids import HostName
 from derny.model.resources import FDS, NOTHING, Resources
-from derny.placement.hosts import HostTable, Ports
+from derny.placement.hosts import HostTable
 
 HUGE = 10**12
 SHAPE = Resources(cpu=8_000, memory=32_000_000, disk=100_000_000, gpu=2_000, revocable_cpu=4_000)
@@ -102,21 +102,6 @@ def test_a_port_outside_of_the_range_leaves_the_range_alone() -> None:
     table.debit(0, NOTHING, [80, 31006, 30999])
     assert table.free_ports(0) == table.free_port_counts[0] == 6
     assert table.used_ports(0) == [80, 30999, 31006]
-
-
-def test_ports_are_picked_lowest_first_around_the_taken_and_the_excepted() -> None:
-    ports = Ports(31000, 31006)
-    ports.take([31000, 31003])
-    assert ports.lowest(3, besides=(31001, 80)) == [31002, 31004, 31005]
-    assert ports.lowest(5) == [31001, 31002, 31004, 31005, 31006]
-    with pytest.raises(AssertionError, match="fewer than 6"):
-        ports.lowest(6)
-
-
-def test_an_empty_port_range_has_no_ports() -> None:
-    ports = Ports(31000, 30999)
-    assert ports.free_count == 0
-    assert ports.lowest(0) == []
 
 
 def test_which_hosts_have_a_port_taken_is_kept_up_in_and_out_of_the_range() -> None:
@@ -286,3 +271,38 @@ class TableAgainstDicts(RuleBasedStateMachine):
 
 
 TestTableAgainstDicts = TableAgainstDicts.TestCase
+
+
+def test_a_host_is_held_as_often_as_somebody_comes_back() -> None:
+    table = a_table(SHAPE, SHAPE)
+    table.hold(1)
+    table.hold(1)
+    version = table.version
+    table.release(1)
+    assert (table.holds[:2].tolist(), table.hold_count) == ([0, 1], 1)
+    assert table.version > version, "who found no host may find one now"
+    table.release(1)
+    with pytest.raises(AssertionError, match="not held"):
+        table.release(1)
+
+
+def test_labels_of_a_host_always_have_its_name() -> None:
+    table = a_table(SHAPE)
+    table.set_labels(0, (("hostname", "other"), ("peloton/exclusive", "x")))
+    assert table.labels[0] == (("hostname", "host-0"), ("peloton/exclusive", "x"))
+    assert table.exclusive[:1].tolist() == [True]
+    assert table.host_labels.counts(("hostname", "host-0")) == {0: 1}
+    version = table.version
+    table.set_labels(0, (("peloton/exclusive", "x"),))
+    assert table.version == version, "nothing has changed"
+
+
+def test_file_descriptors_are_an_account_of_their_own() -> None:
+    table = HostTable()
+    table.add(HostName("h"), SHAPE, fds=100)
+    table.debit_many([0, 0], NOTHING, (), 40)
+    assert table.free_fds(0) == 20
+    with pytest.raises(AssertionError, match="less fds"):
+        table.debit(0, NOTHING, (), 21)
+    table.credit(0, NOTHING, (), 40)
+    assert (table.free_fds(0), table.free(0)) == (60, SHAPE)

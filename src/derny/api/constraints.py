@@ -21,6 +21,9 @@ LEVELS_MAX = (DEPTH_LIMIT - 8) // 2
 """Constraints inside one another: each is two messages, and around them and inside them are as many as in an
 answer that says of an instance what it asks for; what is nested deeper could not be read back."""
 
+TEXT_MAX = 1000
+"""Characters of a key or a value: constraints are remembered for a while by those who evaluate them."""
+
 _MEMBERS = {
     ConstraintType.CONSTRAINT_TYPE_LABEL: "label_constraint",
     ConstraintType.CONSTRAINT_TYPE_AND: "and_constraint",
@@ -88,6 +91,9 @@ def _label(message: LabelMessage, where: str) -> LabelConstraint:
         )
     if message.label is None or not message.label.key:
         raise Invalid(f"{where}.label is unset or its key is empty; expected the label that is to be counted")
+    for name, text in (("key", message.label.key), ("value", message.label.value)):
+        if len(text) > TEXT_MAX:
+            raise Invalid(f"{where}.label.{name} has {len(text)} characters; expected at most {TEXT_MAX}")
     return LabelConstraint(kind, condition, message.label.key, message.label.value, message.requirement)
 
 

@@ -1,4 +1,4 @@
-"""PLACES. Which host: a table of hosts as numpy columns, and the engine that picks from it.
+"""PLACES. Which host, and why not: a table of hosts as numpy columns, constraints, the engine that picks.
 
 One rule: pure; nothing here knows pools or jobs. May import `model` (and numpy).
 """

@@ -59,7 +59,7 @@ def pruned(constraint: Constraint) -> Constraint | None:
     return type(constraint)(parts)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _compiled(constraint: Constraint, labels: Labels) -> _Node | None:
     kept = pruned(constraint)
     return None if kept is None else _node(kept, labels)
@@ -80,7 +80,7 @@ def _node(constraint: Constraint, labels: Labels) -> _Node:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def pod_labels(constraint: Constraint | None) -> tuple[Label, ...]:
     """The labels of pods that a constraint speaks of, each once."""
     found = dict.fromkeys(
@@ -89,7 +89,7 @@ def pod_labels(constraint: Constraint | None) -> tuple[Label, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def asks_for_exclusive(constraint: Constraint | None) -> bool:
     """Whether exclusive hosts are open to the pod: any constraint on a host label of that key will do."""
     return any(

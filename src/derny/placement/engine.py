@@ -12,6 +12,7 @@ window is the whole table, so "no host" is only ever said of all hosts.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from textwrap import shorten
 from typing import Final, NamedTuple
 
 import msgspec
@@ -42,6 +43,9 @@ WINDOW: Final = 256
 
 WIDEN: Final = 4
 """Each window to the last: all the narrower ones together cost a third of the widest."""
+
+CLAUSE_MAX: Final = 200
+"""Characters of a part of a constraint in the reason that pods carry; `explain` has all of it."""
 
 SPREAD_ORDER: Final = tuple(map(KINDS.index, ("disk", "memory", "cpu", "gpu", "revocable_cpu", "fds")))
 
@@ -299,7 +303,9 @@ def _refusals(look: _Look) -> tuple[dict[str, int], str]:
         if each.reason in (Reason.CONSTRAINT, Reason.POOL) and refused > worst_count:
             worst, worst_count = each, refused
     counts["match"] = int(np.count_nonzero(open_yet))
-    said = f"{worst_count} hosts refused by {clause_of(worst)}" if worst is not None else ""
+    said = (
+        f"{worst_count} hosts refused by {shorten(clause_of(worst), CLAUSE_MAX)}" if worst is not None else ""
+    )
     return {reason: counts[reason] for reason in sorted(counts) if counts[reason]}, said
 
 
