@@ -92,8 +92,8 @@ def test_a_container_that_can_be_is_taken(container):
     check("containers[0]", container)
 
 
-def check_of(container: ContainerSpec, pod_shell: bool = False) -> HealthCheck | None:
-    return translated(container, True, pod_shell).check
+def check_of(container: ContainerSpec) -> HealthCheck | None:
+    return translated(container, True, ()).check
 
 
 def test_what_a_check_does_not_say_has_the_contract_s_defaults():
@@ -119,4 +119,3 @@ def test_commands_of_either_form():
     assert (found.command, found.unshared) == (Command("ls /y", (), True), False)
     program = checked(Kind.COMMAND, command=CommandSpec("ls", ["/y"]))
     assert check_of(program).command == Command("ls", ("/y",), False)
-    assert check_of(program, pod_shell=True).command == Command("ls", ("/y",), True)

@@ -14,7 +14,16 @@ from derny.api.jobs import JobService
 from derny.core.queries import job_ids
 from derny.model.periods import Limits
 from derny.model.states import TaskState
-from derny.proto.mesos.v1 import CommandInfo, ContainerInfo, ContainerInfoType, ExecutorInfo, ExecutorInfoType
+from derny.proto.mesos.v1 import (
+    CommandInfo,
+    ContainerInfo,
+    ContainerInfoType,
+    Environment,
+    EnvironmentVariable,
+    EnvironmentVariableType,
+    ExecutorInfo,
+    ExecutorInfoType,
+)
 from derny.proto.mesos.v1 import Volume as MesosVolume
 from derny.proto.peloton.api.v1alpha.job.stateless import CreateSpec, JobSpec, JobState, SlaSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import (
@@ -116,6 +125,10 @@ def together(*changes):
 
 
 CUSTOM = PodSpecExecutorSpecExecutorType.CUSTOM
+SECRET_VARIABLE = CommandInfo(
+    value="run",
+    environment=Environment([EnvironmentVariable("A", type=EnvironmentVariableType.SECRET)]),
+)
 INVALID, UNIMPLEMENTED, NOT_FOUND = Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED, Status.NOT_FOUND
 
 REFUSED = {
@@ -178,6 +191,11 @@ REFUSED = {
         container_with(container=ContainerInfo(type=ContainerInfoType.MESOS, volumes=[MesosVolume("x")])),
         INVALID,
         ["containers[0].container.volumes[0].container_path is 'x'"],
+    ),
+    "a variable that is a secret": (
+        container_with(command=SECRET_VARIABLE),
+        UNIMPLEMENTED,
+        ["containers[0].command.environment", "variables that are secrets"],
     ),
     "a templated port": (
         container_with(ports=[PortSpec(name="p", type=PortSpecPortType.DYNAMIC_TEMPLATE_VAR)]),

@@ -3,11 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import a_template
-from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extended, without_run
+from builders import Bench, a_job, a_template
+from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extended, message_before, without_run
+from derny.core.pods import THROTTLED
 from derny.model.ids import JobId
 from derny.model.records import Pod
-from derny.model.states import HealthState, PodState
+from derny.model.states import HealthState, PodState, TaskState
 
 
 def a_pod() -> Pod:
@@ -82,3 +83,14 @@ def test_a_history_without_a_run_has_all_others() -> None:
     assert [entry.run for entry in entries(pod, texts)] == [1, 1, 3]
     assert without_run(pod.history, 2) == pod.history
     assert without_run(b"", 1) == b""
+
+
+def test_what_was_said_before_is_found_in_the_current_run_alone() -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.report(TaskState.FAILED, 0)
+    texts = bench.machine.state.texts
+    assert bench.pod().message == THROTTLED
+    assert message_before(bench.pod(), texts, THROTTLED) == "said FAILED"
+    bench.live(30)
+    assert message_before(bench.pod(), texts, bench.pod().message) != "said FAILED"

@@ -13,7 +13,7 @@ from derny.api import pod_spec
 from derny.model.errors import Invalid
 from derny.model.resources import Resources, whole_units
 from derny.model.specs import CheckKind, Command, Container, HealthCheck
-from derny.proto.mesos.v1 import VolumeSourceType
+from derny.proto.mesos.v1 import EnvironmentVariableType, VolumeSourceType
 from derny.proto.peloton.api.v1alpha.pod import (
     ContainerSpec,
     HealthCheckSpec,
@@ -104,7 +104,7 @@ def _check_variable(where: str, name: str) -> None:
 
 def _check_health(where: str, health: HealthCheckSpec) -> None:
     if health.type == HealthCheckSpecHealthCheckType.COMMAND:
-        if not _command_of(health, False).value:
+        if not _command_of(health).value:
             raise Invalid(f"{where}.command is empty; a check of type COMMAND needs a command")
     elif health.type == HealthCheckSpecHealthCheckType.HTTP:
         _check_http(where, health)
@@ -140,10 +140,16 @@ def not_served(container: ContainerSpec) -> Iterator[tuple[str, str]]:
         port.template_name or port.type == PortSpecPortType.DYNAMIC_TEMPLATE_VAR for port in container.ports
     ):
         yield "ports", "ports as template variables"
+    command = container.command
+    variables = (
+        command.environment.variables if command is not None and command.environment is not None else []
+    )
+    if any(variable.type == EnvironmentVariableType.SECRET for variable in variables):
+        yield "command.environment", "variables that are secrets"
 
 
-def translated(container: ContainerSpec, shell: bool, pod_shell: bool, mounts: tuple[str, ...]) -> Container:
-    """What agents need to know. `shell`: of the container's command; `pod_shell`: of the pod's commands."""
+def translated(container: ContainerSpec, shell: bool, mounts: tuple[str, ...]) -> Container:
+    """What agents need to know. `shell`: whether the container's command is a line for one."""
     value, arguments = pod_spec.command_of(container)
     health = container.liveness_check
     return Container(
@@ -152,12 +158,12 @@ def translated(container: ContainerSpec, shell: bool, pod_shell: bool, mounts: t
         pod_spec.image_of(container),
         tuple(port.name for port in container.ports),
         tuple(pod_spec.environment_of(container)),
-        _health_check(health, pod_shell) if health is not None and health.enabled else None,
+        _health_check(health) if health is not None and health.enabled else None,
         mounts,
     )
 
 
-def _health_check(health: HealthCheckSpec, pod_shell: bool) -> HealthCheck:
+def _health_check(health: HealthCheckSpec) -> HealthCheck:
     by_command = health.type == HealthCheckSpecHealthCheckType.COMMAND
     unshared = (
         health.command is None
@@ -167,7 +173,7 @@ def _health_check(health: HealthCheckSpec, pod_shell: bool) -> HealthCheck:
     default = HealthCheck(CheckKind(health.type))
     return HealthCheck(
         default.kind,
-        _command_of(health, pod_shell) if by_command else default.command,
+        _command_of(health) if by_command else default.command,
         health.initial_interval_secs or default.initial_s,
         health.interval_secs or default.interval_s,
         health.max_consecutive_failures or default.failures_max,
@@ -177,12 +183,11 @@ def _health_check(health: HealthCheckSpec, pod_shell: bool) -> HealthCheck:
     )
 
 
-def _command_of(health: HealthCheckSpec, pod_shell: bool) -> Command:
-    """A command of one word or line is for a shell, as Mesos takes it; with arguments it is if the pod's
-    commands are."""
+def _command_of(health: HealthCheckSpec) -> Command:
+    """With arguments it is a program; else a line for a shell, as Mesos takes it (scheduler §8.6)."""
     if health.command is not None:
         arguments = tuple(health.command.arguments)
-        return Command(health.command.value, arguments, pod_shell or not arguments)
+        return Command(health.command.value, arguments, not arguments)
     return Command(health.command_check.command if health.command_check is not None else "")
 
 

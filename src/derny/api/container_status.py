@@ -70,7 +70,7 @@ def of_pod(view: PodView) -> Statuses:
             view.containers,
             view.state,
             view.health,
-            view.message,
+            view.ended_because or view.message,
             view.reason,
             view.started_at,
             view.completed_at,

@@ -173,10 +173,7 @@ def template(pod: PodSpec, revocable: bool, preemptible: bool, constraint: Const
 
 def _container(pod: PodSpec, container: ContainerSpec) -> Container:
     shell = pod_spec.runs_in_shell(container, pod.mesos_spec)
-    mounts = volume_spec.mounts(pod, container)
-    return container_in.translated(
-        container, shell, pod.mesos_spec is not None and pod.mesos_spec.shell, mounts
-    )
+    return container_in.translated(container, shell, volume_spec.mounts(pod, container))
 
 
 def _ports(pod: PodSpec) -> tuple[PortRequest, ...]:

@@ -134,6 +134,19 @@ def launched_at(pod: Pod) -> float:
     return pod.changed_at
 
 
+def message_before(pod: Pod, texts: Texts, later: str) -> str:
+    """What was said of the current run before this was said of it; empty where nothing is kept."""
+    history = pod.history
+    for offset in range(len(history) - _ENTRY.size, -1, -_ENTRY.size):
+        *_, run, _host, message, _reason, _containers = _ENTRY.unpack_from(history, offset)
+        if run != pod.run:
+            break
+        said: str = texts.all[message]
+        if said != later:
+            return said
+    return ""
+
+
 def _shortened(history: bytes, run: int) -> bytes:
     """Without the oldest tenth, and without runs that are too long ago."""
     kept = history[ENTRIES_MAX // 10 * _ENTRY.size :]

@@ -11,7 +11,8 @@ import msgspec
 
 from derny.capacity import admission
 from derny.core import hosts, pools, volumes
-from derny.core.history import Entry, entries
+from derny.core.history import Entry, entries, message_before
+from derny.core.pods import THROTTLED
 from derny.core.state import State
 from derny.core.workflow_views import WorkflowStatusView, status_of
 from derny.model.errors import Exists, NotFound
@@ -76,6 +77,8 @@ class PodView(msgspec.Struct, frozen=True, gc=False):
     volume: VolumeId | None
     containers: tuple[ContainerRun, ...] = ()
     """Init containers, then the others; empty while all are as the pod is."""
+    ended_because: str = ""
+    """What was said of the end of a run whose pod says by now that it waits for the next."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -375,6 +378,7 @@ def _pod_view(state: State, job: Job, pod: Pod) -> PodView:
         pod.desired_host,
         job.volumes.get(pod.instance) if job.volumes else None,
         pod.containers,
+        message_before(pod, state.texts, THROTTLED) if pod.message == THROTTLED else "",
     )
 
 

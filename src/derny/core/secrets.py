@@ -32,8 +32,8 @@ def settled(job: Job | None, asked: Sequence[Secret]) -> tuple[tuple[SecretRef, 
         ref = known.get(secret.id)
         if not secret.data and ref is None:
             raise Invalid(
-                f"secrets[{number}].value is empty; expected the content of the secret {secret.id!r}, which"
-                " the job does not have"
+                f"secrets[{number}].value is empty and the job has no such secret yet; expected the content"
+                f" of the one at {secret.path!r}"
             )
         if job is not None and ref is not None and secret.data in (b"", _content(job, ref)):
             version = ref.version

@@ -229,12 +229,12 @@ class Secret(betterproto2.Message):
 
     secret_id: "SecretId | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    The identity of the secret.
+    The identity of the secret. Given again with another content, the secret is rotated: pods are restarted to find it.
     """
 
     path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Absolute path of the file inside the container. Required.
+    Absolute path of the file inside the containers, unique in the job. Required.
     """
 
     value: "SecretValue | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
@@ -254,7 +254,8 @@ class SecretValue(betterproto2.Message):
 
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
     """
-    Base64 text of the content, as bytes. Empty in every response: secrets cannot be read back.
+    Standard base64 text of the content, as bytes. Empty in every response: secrets cannot be read back. Empty in a
+    replacement, the job keeps the content that it has under this id.
     """
 
 

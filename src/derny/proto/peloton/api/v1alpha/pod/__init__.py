@@ -617,7 +617,7 @@ class ContainerSpec(betterproto2.Message):
 
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    The name of the container, unique in its pod.
+    The name of the container, unique in its pod. Required where there are several.
     """
 
     resource: "ResourceSpec | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -835,12 +835,12 @@ class HealthCheckSpec(betterproto2.Message):
 
     success_threshold: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
     """
-    How many checks in a row have to pass before the container counts as well.
+    How many checks in a row have to pass before the container counts as well. 0 stands for 1.
     """
 
     command: "CommandSpec | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    For HEALTH_CHECK_TYPE_COMMAND.
+    For HEALTH_CHECK_TYPE_COMMAND. With arguments a program, without a command line for a shell.
     """
 
     http_get: "HttpGetSpec | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1211,12 +1211,14 @@ class PodSpec(betterproto2.Message):
 
     init_containers: "list[ContainerSpec]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Containers that have to end well, one after the other, before the others start.
+    Containers that have to end well, one after the other, before the others start. They can't have health checks.
     """
 
     containers: "list[ContainerSpec]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The containers of the pod. At least one. A server that runs one only answers UNIMPLEMENTED to more.
+    The containers of the pod, which run side by side. At least one. The pod runs while they do, has succeeded when all
+    have exited with 0, and has failed with the first that has not, which stops the others. It is given the most of each
+    resource that it needs at any time: the sum of these, or more if an init container asks for more.
     """
 
     constraint: "Constraint | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1386,7 +1388,8 @@ class PodStatus(betterproto2.Message):
         map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_DOUBLE),
     )
     """
-    What the run used, in units times seconds (cpu, gpu, memory): one CPU for 10 seconds gives {"cpu": 10}.
+    What the run used, in units times seconds (cpu, gpu, memory): one CPU for 10 seconds gives {"cpu": 10}. What all
+    containers together were given counts, from `start_time` to now or to the end; each run begins at 0.
     """
 
     desired_pod_id: "_peloton__.PodId | None" = betterproto2.field(
