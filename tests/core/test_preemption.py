@@ -6,16 +6,18 @@ from collections import Counter
 import msgspec
 import pytest
 
-from builders import POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
+from builders import JOB, POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
 from derny.capacity.preemption import owed
 from derny.core import commands, events
 from derny.core.audit import HELD, audit, fingerprint
+from derny.core.machine import Machine
 from derny.core.preemption import REASON
 from derny.model.ids import HostName, PoolId, pod_id
 from derny.model.periods import Limits, Periods
+from derny.model.records import Queue
 from derny.model.rules import Preempting
 from derny.model.specs import PodTemplate, PoolResource, PoolSpec
-from derny.model.states import POD_ON_HOST, PodState, TaskState, TerminationReason
+from derny.model.states import POD_ON_HOST, Gate, PodState, TaskState, TerminationReason
 
 S, T = PodState, TaskState
 OTHER = pool_id(1)
@@ -265,6 +267,30 @@ def test_without_preemption_nothing_is_taken_back() -> None:
     bench = borrowed(preempting=Preempting(enabled=False))
     live(bench, 1000)
     assert (running(bench, 1), running(bench, 2)) == (12, 0)
+
+
+def test_nothing_is_taken_back_while_no_step_may_be_taken() -> None:
+    bench = borrowed()
+    bench.do(commands.CloseGates([Gate.GOAL_STATE_ENGINE]))
+    live(bench, UNTIL_REVIEW_S * 2)
+    assert running(bench, 1) == 12
+    bench.do(commands.OpenGates([Gate.GOAL_STATE_ENGINE]))
+    live(bench, UNTIL_REVIEW_S + PERIODS.eviction_s + 1)
+    assert (running(bench, 1), running(bench, 2)) == (6, 6)
+
+
+def test_a_daemon_that_comes_back_without_preemption_queues_pods_otherwise() -> None:
+    """Which queue a pod stands in follows from the configuration of today, not from the journal."""
+    bench = two_halves()
+    bench.create(a_job(9, template=FIXED))
+    assert bench.states() == [S.LAUNCHED] * 6 + [S.PENDING] * 3
+    machine = Machine(bench.periods, bench.limits, preempting=Preempting(enabled=False))
+    for at, journaled in bench.turns:
+        machine.replay(at, journaled)
+    assert list(machine.state.tree.pools[POOL].queues) == [Queue.PENDING]
+    assert not audit(machine.state)
+    machine.advance(bench.at, 100)
+    assert machine.state.jobs[JOB].counts[S.LAUNCHED] == 9
 
 
 def test_a_report_does_not_take_back_the_notice_and_an_end_is_an_end() -> None:

@@ -32,7 +32,8 @@ def is_unavailable(pod: Pod) -> bool:
     if pod.superseded:
         return False
     # One that is to be preempted serves as long as it has not been killed.
-    return pod.state not in (PodState.RUNNING, PodState.PREEMPTING) or pod.health not in WELL
+    serves = pod.state is PodState.RUNNING or pod.state is PodState.PREEMPTING
+    return not serves or pod.health not in WELL
 
 
 def may_disrupt(job: Job, pod: Pod) -> bool:

@@ -161,14 +161,16 @@ def apply(state: State, event: PodsReported, at: float) -> None:
     _hear_of_containers(pods, event, at)
     if event.state in POD_TERMINAL:
         _end(state, job, pods, event, at)
+    runs = event.state is PodState.RUNNING
     for pod in pods:
         if event.healthy is not None:
             pod.health = HealthState.HEALTHY if event.healthy else HealthState.UNHEALTHY
-        if _PROGRESS[event.state] == _PROGRESS[pod.state]:
+        # One that is to be evicted runs, and an agent knows no more.
+        if event.state is pod.state or (runs and pod.state is PodState.PREEMPTING):
             pod.message, pod.reason = event.message, event.reason
             state.record(pod, at)
             continue
-        if event.state is PodState.RUNNING:
+        if runs:
             pod.started_at = at
             volumes.running(state, job, pod, at)
         if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
