@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import msgspec
+
 from derny.agents.operated import OperatedAgents
 from derny.agents.task import Latencies
-from derny.core import commands
+from derny.core import commands, queries
 from derny.core.audit import audit
 from derny.core.effects import Effect, Kill, Launch
 from derny.core.events import Event
@@ -31,7 +33,7 @@ from derny.model.specs import (
     VolumeRequest,
     WorkflowSpec,
 )
-from derny.model.states import Gate, PodState, TaskState
+from derny.model.states import Gate, JobState, PodState, TaskState
 from derny.runtime.clock import ManualClock
 from derny.runtime.loop import Loop
 
@@ -149,6 +151,47 @@ def a_pool(
 
 AT_ONCE = Periods(steady_s=0)
 """Workflows are done with a pod as soon as it runs, so that nothing follows a second later."""
+
+
+class Seen(NamedTuple):
+    """All jobs and pods as clients see them."""
+
+    jobs: dict[JobId, queries.JobView]
+    pods: dict[tuple[JobId, int], queries.PodView]
+
+
+def everything(state: State) -> Seen:
+    """What clients would see now, of jobs of up to a hundred pods."""
+    ids = queries.job_ids(state)
+    pods = [view for job in ids for view in queries.pods_of(state, job, 0, 100)]
+    return Seen(
+        {view.id: view for view in queries.jobs_of(state, ids)},
+        {(view.job, view.instance): view for view in pods},
+    )
+
+
+def a_pod_view(
+    instance: int = 0,
+    revision: int = 1,
+    state: PodState = PodState.RUNNING,
+    job: JobId = JOB,
+    labels: Labels = (),
+) -> queries.PodView:
+    """A pod as clients see it."""
+    bench = Bench(hosts=0)
+    bench.create(a_job(1, template=a_template(labels=labels)), job)
+    view = queries.pod_info(bench.machine.state, job, 0)
+    return msgspec.structs.replace(view, instance=instance, revision=revision, state=state)
+
+
+def a_job_view(
+    job: JobId = JOB, revision: int = 1, state: JobState = JobState.RUNNING, labels: Labels = ()
+) -> queries.JobView:
+    """A job as clients see it."""
+    bench = Bench(hosts=0)
+    bench.create(msgspec.structs.replace(a_job(0), labels=labels), job)
+    view = queries.job_info(bench.machine.state, job)
+    return msgspec.structs.replace(view, revision=revision, state=state)
 
 
 class Bench:

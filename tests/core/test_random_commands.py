@@ -1,17 +1,28 @@
 """Any clients, any agents, any order: every invariant holds throughout, and in the end all comes to rest."""
 
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from builders import POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
+from builders import (
+    POOL,
+    Bench,
+    Seen,
+    a_host,
+    a_job,
+    a_pool,
+    a_template,
+    amounts,
+    everything,
+    job_id,
+    pool_id,
+)
 from derny.core import commands, queries
 from derny.core.audit import audit, fingerprint
 from derny.core.jobs import computed_state
 from derny.core.machine import Machine
-from derny.core.state import State
 from derny.model.errors import Refusal
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, VolumeId, pod_id
 from derny.model.periods import Limits, Periods
@@ -75,22 +86,6 @@ flows = st.builds(
     start_pods=st.booleans(),
 )
 budgets = st.sampled_from([1, 2, 5, 100])
-
-
-class Seen(NamedTuple):
-    """All jobs and pods as clients see them."""
-
-    jobs: dict[JobId, queries.JobView]
-    pods: dict[tuple[JobId, int], queries.PodView]
-
-
-def everything(state: State) -> Seen:
-    ids = queries.job_ids(state)
-    pods = [view for job in ids for view in queries.pods_of(state, job, 0, 100)]
-    return Seen(
-        {view.id: view for view in queries.jobs_of(state, ids)},
-        {(view.job, view.instance): view for view in pods},
-    )
 
 
 def check_told(told: dict[K, V], before: dict[K, V], after: dict[K, V]) -> None:

@@ -104,15 +104,20 @@ class Index(Generic[View, Reader]):
             if not of_key:
                 self._of_key.pop(key, None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is interested in anything."""
+        return not self._of_all and not self._of_key
+
     async def select(self, changes: list[Change[View]]) -> dict[Reader, list[Change[View]]]:
         """What of these changes concerns whom. Pauses now and then, and readers may come and go
         meanwhile."""
-        if not changes:
+        if not changes or self.is_empty:
             return {}
         found = dict.fromkeys(self._of_all, changes)
         looks = 0
         for change in changes if self._of_key else ():
-            candidates = self._candidates(change.view)
+            candidates = self.candidates(change.view)
             for reader, wanted in candidates:
                 if wanted.matches(change.view):
                     found.setdefault(reader, []).append(change)
@@ -122,7 +127,7 @@ class Index(Generic[View, Reader]):
                 await asyncio.sleep(0)
         return found
 
-    def _candidates(self, view: View) -> list[tuple[Reader, Filter[View]]]:
+    def candidates(self, view: View) -> list[tuple[Reader, Filter[View]]]:
         """Those with a condition that the object may fulfil, each once: a filter's keys are of one kind, and
         one object has one key of each, but for labels, of which a filter has one."""
         of_key = self._of_key
