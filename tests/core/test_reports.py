@@ -1,14 +1,16 @@
 """What becomes of agents' reports (behaviour, jobs §7.4 to 7.7; scheduler §11.3)."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from builders import JOB, Bench, a_job, a_template
+from builders import JOB, Bench, a_job, a_template, job_id
 from derny.core import commands, events
 from derny.core.audit import fingerprint
 from derny.core.commands import REASON_HEALTH, ContainerReport, PodReport
-from derny.core.effects import Kill
+from derny.core.effects import Kill, Launch
 from derny.core.history import entries
-from derny.model.ids import PodId
+from derny.model.ids import PodId, parse_pod_id, pod_id
 from derny.model.specs import CheckKind, Container, HealthCheck, PodTemplate
 from derny.model.states import HealthState as H
 from derny.model.states import PodState as S
@@ -103,6 +105,17 @@ def test_what_is_over_stays_over_and_runs_that_are_not_current_are_orphans() -> 
     say(bench, PodReport(RUN, T.RUNNING))
     kill = bench.effects[-1]
     assert isinstance(kill, Kill) and kill.pod == RUN
+
+
+@pytest.mark.parametrize("end", [T.KILLED, T.FAILED, T.FINISHED, T.LOST])
+def test_what_is_said_to_run_after_its_end_is_killed_before_the_next_run_could_meet_it(end: T) -> None:
+    bench = Bench()
+    bench.running(a_job())
+    bench.stop()
+    say(bench, PodReport(RUN, end))
+    before = len(bench.effects)
+    say(bench, PodReport(RUN, T.RUNNING))
+    assert [effect.pod for effect in bench.effects[before:] if isinstance(effect, Kill)] == [RUN]
 
 
 @pytest.mark.parametrize("end", [T.KILLED, T.FAILED, T.FINISHED])
@@ -248,3 +261,61 @@ def test_containers_of_a_pod_that_is_killed_end_with_it() -> None:
     bench.stop()
     say(bench, PodReport(RUN, T.KILLED))
     assert [run.state for run in bench.pod().containers] == [S.SUCCEEDED, S.KILLED, S.KILLED]
+
+
+LIVES = [
+    [T.STARTING],
+    [T.STARTING, T.RUNNING],
+    [T.RUNNING, T.RUNNING, T.KILLING],
+    [T.STARTING, T.RUNNING, T.FAILED],
+    [T.STARTING, T.RUNNING, T.FINISHED],
+    [T.STARTING, T.RUNNING, T.LOST],
+    [T.STARTING, T.LOST],
+    [T.ERROR],
+    [T.STAGING, T.KILLED],
+]
+ENDS = {T.FAILED, T.FINISHED, T.LOST, T.ERROR, T.KILLED}
+STRANGERS = [f"{JOB}-0-9", f"{JOB}-77-1", f"{job_id(9)}-0-1", "nonsense"]
+
+
+def lived(batches: list[list[PodReport]]) -> list[object]:
+    """What has become of four pods, once all this has been said of them and a moment has passed."""
+    bench = Bench(hosts=2)
+    bench.create(a_job(4))
+    over: set[str] = set()
+    for batch in batches:
+        before = len(bench.effects)
+        bench.do(commands.ReportPods(batch))
+        bench.settle()
+        over |= {report.pod for report in batch if report.state in ENDS}
+        for effect in bench.effects[before:]:
+            if isinstance(effect, Launch):
+                job, instance, run = parse_pod_id(effect.pod)
+                assert pod_id(job, instance, run - 1) in over, "the run before may still be alive"
+    bench.live(5)
+    assert fingerprint(bench.replayed().state) == fingerprint(bench.machine.state)
+    pods = [(pod.state, pod.run, pod.failures, pod.termination) for pod in bench.job().pods]
+    return [pods, bench.machine.state.tree.root.allocation, bench.job().counts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), lives=st.lists(st.sampled_from(LIVES), min_size=4, max_size=4))
+def test_late_repeated_reordered_and_unknown_reports_are_harmless(
+    data: st.DataObject, lives: list[list[T]]
+) -> None:
+    """However they come, in the end it is as if they had come once and in order (behaviour, scheduler
+    §8.2)."""
+    told = [
+        PodReport(pod_id(JOB, instance, 1), state) for instance, life in enumerate(lives) for state in life
+    ]
+    repeats = data.draw(st.lists(st.sampled_from(told), max_size=8))
+    unknown = data.draw(
+        st.lists(
+            st.builds(PodReport, st.sampled_from(STRANGERS).map(PodId), st.sampled_from(T)),
+            max_size=4,
+        )
+    )
+    shuffled = data.draw(st.permutations([*told, *repeats, *unknown]))
+    size = data.draw(st.integers(1, len(shuffled)))
+    batches = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
+    assert lived(batches) == lived([[report] for report in told])

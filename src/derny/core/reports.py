@@ -57,7 +57,8 @@ def decide(state: State, command: ReportPods, at: float) -> list[Event]:
     for report in command.reports:
         to = POD_STATE_OF_TASK[report.state]
         pod = _current(state, report.pod)
-        if pod is None or (pod.state is PodState.LOST and to not in POD_TERMINAL):
+        if pod is None or pod.state in POD_TERMINAL:
+            # What is said to run and is over for us is either a latecomer, or must not outlive the next run.
             if to not in POD_TERMINAL:
                 orphans.append(report)
             continue
