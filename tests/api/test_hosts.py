@@ -141,6 +141,14 @@ async def test_unknown_hosts_are_named_and_nothing_changes(counter):
     assert await states(counter) == [("UP", "UP")] * 4
 
 
+async def test_no_more_hosts_are_named_in_one_call_than_the_limit(counter):
+    for call in (drain, bring_back):
+        with pytest.raises(GRPCError) as refused:
+            await call(counter, *["host-1"] * 10_001)
+        assert refused.value.status is Status.RESOURCE_EXHAUSTED
+        assert "hosts_per_call_max" in refused.value.message
+
+
 async def test_host_pools_are_made_changed_listed_and_deleted(counter):
     async def pools():
         answer = await counter.hosts.list_host_pools(ListHostPoolsRequest())

@@ -79,6 +79,7 @@ def test_hosts_of_a_deleted_pool_go_to_default() -> None:
     for number in (0, 2):
         change(bench, number, DEFAULT_HOST_POOL, BLUE)
     assert bench.do(commands.DeleteHostPool(BLUE)) == [events.HostPoolDeleted(BLUE)]
+    bench.settle()
     assert pools(bench) == {"default": ["host-1", "host-0", "host-2"]}
     assert [label(bench, number) for number in range(3)] == ["default"] * 3
     with pytest.raises(NotFound):

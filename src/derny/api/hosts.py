@@ -14,7 +14,7 @@ from derny.api.reply import made
 from derny.core import commands, queries
 from derny.core.commands import CompleteMaintenance, StartMaintenance
 from derny.core.queries import HostView
-from derny.model.errors import Invalid
+from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import HostName, HostPoolName
 from derny.model.periods import Limits
 from derny.model.states import HostState
@@ -35,6 +35,7 @@ class HostService(svc.HostServiceBase):
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
+        self._limits = limits
 
     async def query_hosts(self, message: svc.QueryHostsRequest) -> svc.QueryHostsResponse:
         asked = {int(state) for state in message.host_states}
@@ -49,13 +50,13 @@ class HostService(svc.HostServiceBase):
         return await made(len(views) * HOST_BYTES, _hosts, views)
 
     async def start_maintenance(self, message: svc.StartMaintenanceRequest) -> svc.StartMaintenanceResponse:
-        await self._loop.submit(StartMaintenance(_named(message)))
+        await self._loop.submit(StartMaintenance(self._named(message)))
         return svc.StartMaintenanceResponse(message.hostname)
 
     async def complete_maintenance(
         self, message: svc.CompleteMaintenanceRequest
     ) -> svc.CompleteMaintenanceResponse:
-        await self._loop.submit(CompleteMaintenance(_named(message)))
+        await self._loop.submit(CompleteMaintenance(self._named(message)))
         return svc.CompleteMaintenanceResponse(message.hostname)
 
     async def list_host_pools(self, message: svc.ListHostPoolsRequest) -> svc.ListHostPoolsResponse:
@@ -80,13 +81,17 @@ class HostService(svc.HostServiceBase):
         )
         return svc.ChangeHostPoolResponse()
 
-
-def _named(message: svc.StartMaintenanceRequest | svc.CompleteMaintenanceRequest) -> list[HostName]:
-    """The hosts of both fields: one of them is the reference's, the other the released one's."""
-    names = [*message.hostnames, *([message.hostname] if message.hostname else [])]
-    if not names:
-        raise Invalid("hostname is empty and hostnames too; expected the name of a host")
-    return [HostName(name) for name in names]
+    def _named(self, message: svc.StartMaintenanceRequest | svc.CompleteMaintenanceRequest) -> list[HostName]:
+        """The hosts of both fields: one of them is the reference's, the other the released one's."""
+        names = [*message.hostnames, *([message.hostname] if message.hostname else [])]
+        if not names:
+            raise Invalid("hostname is empty and hostnames too; expected the name of a host")
+        if len(names) > self._limits.hosts_per_call_max:
+            raise Exhausted(
+                f"hostnames has {len(names)} entries; expected at most {self._limits.hosts_per_call_max}"
+                " (limit hosts_per_call_max), and another call for more"
+            )
+        return [HostName(name) for name in names]
 
 
 def _pools(pools: list[tuple[HostPoolName, list[HostName]]]) -> svc.ListHostPoolsResponse:

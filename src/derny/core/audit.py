@@ -68,7 +68,7 @@ def fingerprint(state: State) -> bytes:
         (
             (host.name, host.agent_id, host.ip, host.capacity, host.ports, host.labels),
             (host.row, host.state, host.goal, host.lost, host.pool, [_name(pod) for pod in host.pods]),
-            (state.table.free(host.row), state.table.used_ports(host.row), state.table.labels[host.row]),
+            (state.table.free(host.row), state.table.used_ports(host.row)),
         )
         for host in state.hosts.values()
     ]
@@ -330,7 +330,7 @@ def _of_maintenance(state: State) -> Iterator[str]:
     for host in state.hosts.values():
         if host.name not in state.host_pools.get(host.pool, ()):
             yield f"host {host.name} is not in its pool {host.pool}"
-        if state.table.labels[host.row] != labels_of(host):
+        if state.table.labels[host.row] != labels_of(host) and host.name not in state.dirty_hosts:
             yield f"host {host.name} has other labels in the host table"
         if bool(state.table.placeable[host.row]) != (host.state is HostState.UP and not host.lost):
             yield f"host {host.name}, {host.state.name}, takes pods or not against its state"

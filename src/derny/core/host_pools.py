@@ -59,9 +59,9 @@ def apply_deleted(state: State, event: HostPoolDeleted, at: float) -> None:
     members = state.host_pools.pop(event.pool)
     state.host_pools[DEFAULT_HOST_POOL].update(members)
     for name in members:
-        host = state.hosts[name]
-        host.pool = DEFAULT_HOST_POOL
-        hosts.show_labels(state, host)
+        state.hosts[name].pool = DEFAULT_HOST_POOL
+    # Placement sees their labels change in slices: there may be a hundred thousand.
+    state.dirty_hosts.update(members)
 
 
 def apply_changed(state: State, event: HostPoolChanged, at: float) -> None:

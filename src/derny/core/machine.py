@@ -288,6 +288,7 @@ class Machine:
         while state.dirty_hosts and budget > 0:
             name, _none = state.dirty_hosts.popitem(last=False)
             host, cost = state.hosts[name], 1
+            hosts.show_labels(state, host)
             to = maintenance.owed_state(host)
             if to is not None:
                 moves.setdefault(to, []).append(name)
