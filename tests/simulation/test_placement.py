@@ -12,8 +12,9 @@ from builders import Daemon, a_daemon, a_host, a_job, a_template, drive, job_id,
 from derny.core import commands
 from derny.core.audit import audit
 from derny.journal.store import Journal
-from derny.model.specs import Condition, Labels, PodTemplate
-from derny.model.states import PodState
+from derny.model.ids import HostName
+from derny.model.specs import Condition, Labels, PodTemplate, WorkflowSpec
+from derny.model.states import PodState, WorkflowState
 from derny.runtime.clock import ManualClock
 from slow_constraints import every, on_host, on_pods
 
@@ -75,3 +76,41 @@ async def test_exclusive_hosts_are_for_those_who_ask_and_those_go_nowhere_else(t
         )
         assert set(hosts(daemon)) == {"host-0"}
         assert set(hosts(daemon, OTHER)) == {"host-1"}
+
+
+async def replaced_in_place(daemon: Daemon, count: int) -> None:
+    """A new configuration for all pods of a job at once, each on the host that it is on."""
+    job = daemon.state.jobs[JOB]
+    version = f"{job.config}-{job.desired}-{job.workflow}"
+    spec = a_job(count, name=JOB, template=a_template(cpu=6, run="sleep 2000"))
+    await daemon.loop.submit(commands.ReplaceJob(JOB, version, spec, WorkflowSpec(in_place=True)))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("loses_a_host", [False, True])
+async def test_an_update_in_place_leaves_pods_on_their_hosts(tmp_path: Path, loses_a_host: bool) -> None:
+    """Behaviour, jobs §8.7: thirty at once, while another job would like their room. A host that is lost
+    meanwhile does not keep the update from its end."""
+    clock = ManualClock()
+    daemon = a_daemon(await Journal.open(tmp_path), clock, hosts=31)
+    async with running(daemon):
+        await daemon.begin()
+        await create(daemon, JOB, 30, a_template(cpu=6))
+        await drive(clock, lambda: states(daemon)[PodState.RUNNING] == 30)
+        before = hosts(daemon)
+        await create(daemon, OTHER, 1, a_template(cpu=7))
+        await drive(clock, lambda: states(daemon, OTHER)[PodState.RUNNING] == 1)
+        await replaced_in_place(daemon, 30)
+        if loses_a_host:
+            await daemon.loop.submit(commands.StopJob(OTHER, "1-1-1"))
+            await drive(clock, lambda: states(daemon, OTHER)[PodState.KILLED] == 1)
+            await daemon.loop.submit(commands.LoseHosts([HostName(before[0])]))
+        workflow = daemon.state.jobs[JOB].workflows[-1]
+        await drive(clock, lambda: workflow.state is WorkflowState.SUCCEEDED)
+        await drive(clock, lambda: states(daemon)[PodState.RUNNING] == 30)
+        after = hosts(daemon)
+        assert [pod.run for pod in daemon.state.jobs[JOB].pods] == [2] * 30
+        assert after[loses_a_host:] == before[loses_a_host:]
+        assert (after[0] == before[0]) is not loses_a_host
+        assert not daemon.state.holds.of
+        assert audit(daemon.state) == []
