@@ -110,6 +110,9 @@ EVENT_OF_STEP: dict[Step, Callable[[JobId, list[int]], Event]] = {
     Step.REQUEUE: lambda job, instances: events.PodsRequeued(job, instances, "No host in time; queued again"),
 }
 
+VAIN_COST = 4
+"""What a look at a pool's queues counts against a turn's budget that lets nobody go, in entities."""
+
 
 class Machine:
     """All state, and the only way to change it."""
@@ -315,12 +318,12 @@ class Machine:
         for pool in [tree.pools[pool] for pool in tree.waiting]:
             while budget > 0 and pool.queues and pool.blocked_at != tree.version:
                 batch = admissible(tree, pool, budget)
-                budget -= 1
                 if batch is None:
                     pool.blocked_at = tree.version
+                    budget -= VAIN_COST
                     continue
                 job, gangs = batch
-                budget -= len(gangs) - 1
+                budget -= len(gangs)
                 self._take(events.GangsAdmitted(job, [pod.instance for pod in gangs]), at, done)
             if pool.queues:
                 tree.waiting.move_to_end(pool.id)
