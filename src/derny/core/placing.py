@@ -9,6 +9,7 @@ nothing and blocks nobody. Called by `core.machine`; which hosts are chosen is `
 
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,16 @@ LOOK_COST = 4
 """What a look for hosts counts against a turn's budget, in entities, besides the pods that it places."""
 BARREN_COST = 10
 """What a look over all hosts counts that finds none."""
+
+
+class _Look(NamedTuple):
+    """One look for hosts for a group, at a moment; events go to `done`."""
+
+    job: JobId
+    group: Group
+    ask: Ask
+    at: float
+    done: list[Event]
 
 
 class PlacePass:
@@ -93,91 +104,77 @@ class PlacePass:
 
     def _look(self, job: JobId, group: Group, at: float, budget: int, done: list[Event]) -> int:
         """Place what finds room, longest waiting first; returns the cost."""
-        state, ask = self._state, ask_of(group.template)
-        cost = count_labels(state, pod_labels(ask.constraint), budget)
+        look = _Look(job, group, ask_of(group.template), at, done)
+        cost = count_labels(self._state, pod_labels(look.ask.constraint), budget)
         if cost >= budget:
             return cost
-        version = self._version(group)
         if group.anchor is not None:
-            return cost + self._go_back(job, group, group.anchor, ask, version, at, done)
+            return cost + self._go_back(look, group.anchor)
         group.patient_until, group.stuck_at = NEVER, UNKNOWN
         patient: dict[Pod, None] = {}
-        if job in state.holds.jobs:
-            cost += self._bring_back(job, group, ask, patient, at, budget - cost, done)
+        if job in self._state.holds.jobs:
+            cost += self._bring_back(look, budget - cost, patient)
             if cost >= budget:
                 return cost
         pods = (pod for pod in chain(group.tried, group.fresh) if pod not in patient)
         waiting = list(islice(pods, budget - cost))
         if not waiting:
-            self._is_stuck(group, version, "waits for its host, which is kept for it", at)
+            self._is_stuck(group, self._version(group), "waits for its host, which is kept for it", at)
             return cost + LOOK_COST
-        known = self._known_barren(ask, version)
+        return cost + self._find(look, waiting)
+
+    def _find(self, look: _Look, waiting: list[Pod]) -> int:
+        """Place pods on whatever hosts suit them; returns the cost."""
+        # As of before the look: where its own pods count for the group, it looks once more.
+        state, version = self._state, self._version(look.group)
+        known = self._known_barren(look.ask, version)
         if known is not None:
-            self._is_stuck(group, version, known, at)
-            return cost + 1
-        placed = place(state.table, ask, len(waiting), self._rules, state.cursor)
+            self._is_stuck(look.group, version, known, look.at)
+            return 1
+        placed = place(state.table, look.ask, len(waiting), self._rules, state.cursor)
         state.cursor = placed.cursor
         if placed.rows:
-            instances = [pod.instance for pod in waiting[: len(placed.rows)]]
-            self._take(PodsPlaced(job, instances, placed.rows, placed.ports), at, done)
+            self._place_on(look, waiting[: len(placed.rows)], placed.rows, placed.ports)
         if not placed.unplaced:
-            return cost + len(waiting) + LOOK_COST
+            return len(waiting) + LOOK_COST
         reason = placed.pending_reason()
-        self._barren[ask] = version, reason
-        # As of before the look: where its own pods count for the group, it looks once more.
-        self._is_stuck(group, version, reason, at)
-        return cost + len(placed.rows) + BARREN_COST
+        self._barren[look.ask] = version, reason
+        self._is_stuck(look.group, version, reason, look.at)
+        return len(placed.rows) + BARREN_COST
 
-    def _go_back(
-        self,
-        job: JobId,
-        group: Group,
-        anchor: HostName,
-        ask: Ask,
-        version: Version,
-        at: float,
-        done: list[Event],
-    ) -> int:
+    def _go_back(self, look: _Look, anchor: HostName) -> int:
         """Place a pod on the host that has its volume, whose disk is reserved there; no other will do."""
-        table = self._state.table
-        ask = msgspec.structs.replace(ask, demand=group.template.footprint)
+        table, group = self._state.table, look.group
+        version = self._version(group)
+        ask = msgspec.structs.replace(look.ask, demand=group.template.footprint)
         pods = list(chain(group.tried, group.fresh))
         row = table.row_of[anchor]
         placed, ports = place_at(table, ask, self._rules, [row] * len(pods))
         if placed:
-            instances = [pods[i].instance for i in placed]
-            self._take(PodsPlaced(job, instances, [row] * len(placed), ports), at, done)
+            self._place_on(look, [pods[i] for i in placed], [row] * len(placed), ports)
         if len(placed) < len(pods):
             why = "has no room for it" if table.placeable[row] else "takes no pods now"
-            self._is_stuck(group, version, f"waits for {anchor}, which has its volume and {why}", at)
+            self._is_stuck(group, version, f"waits for {anchor}, which has its volume and {why}", look.at)
         return len(pods) + LOOK_COST
 
-    def _bring_back(
-        self,
-        job: JobId,
-        group: Group,
-        ask: Ask,
-        patient: dict[Pod, None],
-        at: float,
-        budget: int,
-        done: list[Event],
-    ) -> int:
+    def _bring_back(self, look: _Look, budget: int, patient: dict[Pod, None]) -> int:
         """Place pods on the hosts that are kept for them; those that go on waiting are `patient`."""
-        state, holds = self._state, self._state.holds
+        holds, group = self._state.holds, look.group
         pods = [pod for pod in chain(group.tried, group.fresh) if pod in holds.of]
         rows = [holds.of[pod].row for pod in pods]
-        placed, ports = place_at(state.table, ask, self._rules, rows)
+        placed, ports = place_at(self._state.table, look.ask, self._rules, rows)
         placed = placed[:budget]
         if placed:
-            event = PodsPlaced(
-                job, [pods[i].instance for i in placed], [rows[i] for i in placed], ports[:budget]
-            )
-            self._take(event, at, done)
+            self._place_on(look, [pods[i] for i in placed], [rows[i] for i in placed], ports[:budget])
         for pod in pods:
-            if pod in holds.of and (until := holds.waits_until(pod, self._periods)) > at:
+            if pod in holds.of and (until := holds.waits_until(pod, self._periods)) > look.at:
                 patient[pod] = None
                 group.patient_until = min(group.patient_until, until)
         return len(placed) + LOOK_COST
+
+    def _place_on(self, look: _Look, pods: list[Pod], rows: list[int], ports: list[tuple[int, ...]]) -> None:
+        instances = [pod.instance for pod in pods]
+        self._take(PodsPlaced(look.job, instances, rows, ports), look.at, look.done)
 
     def _known_barren(self, ask: Ask, version: Version) -> str | None:
         """Why no host has room for these pods, if others that ask alike have found out."""
