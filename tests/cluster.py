@@ -11,7 +11,7 @@ from derny.core import commands
 from derny.core.audit import audit
 from derny.journal.store import Journal
 from derny.model.ids import HostName, JobId
-from derny.model.specs import JobSpec
+from derny.model.specs import Constraint, JobSpec
 from derny.model.states import HostState, PodState
 from derny.runtime.clock import ManualClock
 
@@ -89,8 +89,16 @@ def name_of(number: int) -> HostName:
     return a_host(number).name
 
 
-def a_service(count: int, limit: int = 0, cpu: float = 1) -> JobSpec:
-    spec = a_job(count, template=a_template(cpu=cpu, run="sleep 1000000"))
+def a_service(
+    count: int,
+    limit: int = 0,
+    cpu: float = 1,
+    constraint: Constraint | None = None,
+    labels: tuple[tuple[str, str], ...] = (),
+) -> JobSpec:
+    """A job whose pods run until they are stopped, of which `limit` may be away (0: all of them)."""
+    template = a_template(cpu=cpu, run="sleep 1000000", constraint=constraint, labels=labels)
+    spec = a_job(count, template=template)
     return msgspec.structs.replace(spec, unavailable_max=limit)
 
 

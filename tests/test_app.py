@@ -23,6 +23,16 @@ from derny.journal.store import DATABASE, Journal
 from derny.model.errors import Invalid, Unavailable
 from derny.model.ids import JobId
 from derny.model.states import Gate, HostState, JobState
+from derny.proto.derny.simulation.v1 import (
+    AddAgentsRequest,
+    AgentState,
+    CutLinkRequest,
+    ListAgentsRequest,
+    RemoveAgentRequest,
+    SimulationServiceStub,
+    StopAgentRequest,
+)
+from derny.proto.peloton.api.v1alpha.peloton import Label
 from derny.runtime.clock import ManualClock
 from derny.topology import DEFAULT_LATENCIES, fleet_of_shape
 
@@ -196,6 +206,45 @@ async def test_hosts_that_the_fleet_no_longer_has_are_lost(tmp_path: Path) -> No
     async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
         hosts = {host.name: host.state for host in await daemon.loop.read(all_hosts)}
     assert hosts == {"host-0": HostState.UP, "host-1": HostState.UP, "host-2": HostState.UNKNOWN}
+
+
+@pytest.mark.asyncio
+async def test_what_was_done_to_the_fleet_survives_a_restart(tmp_path: Path) -> None:
+    """The default pool follows it at once."""
+
+    def default_cpus(state: State) -> float:
+        return next(p.resources[0].limit for p in all_pools(state) if p.id == DEFAULT_POOL_ID) / 8000
+
+    async with (
+        serving(settings(hosts=2, data_dir=tmp_path)) as daemon,
+        Channel(daemon.host, daemon.port) as channel,
+    ):
+        simulation = SimulationServiceStub(channel)
+        await simulation.add_agents(AddAgentsRequest("added", attributes=[Label("rack", "r1")]))
+        await simulation.add_agents(AddAgentsRequest())
+        await simulation.remove_agent(RemoveAgentRequest("host-0"))
+        await simulation.stop_agent(StopAgentRequest("host-1"))
+        await simulation.cut_link(CutLinkRequest())
+        assert await daemon.loop.read(default_cpus) == 3
+    async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
+        assert await daemon.loop.read(default_cpus) == 3
+        async with Channel(daemon.host, daemon.port) as channel:
+            simulation = SimulationServiceStub(channel)
+            (listed,) = [part async for part in simulation.list_agents(ListAgentsRequest())]
+            assert not listed.link_up
+            assert {agent.hostname: AgentState(agent.state) for agent in listed.agents} == {
+                "host-1": AgentState.SILENT,
+                "added": AgentState.REGISTERED,
+                "host-2": AgentState.REGISTERED,
+            }
+            assert listed.agents[1].attributes == [Label("rack", "r1")]
+        hosts = {host.name: host.state for host in await daemon.loop.read(all_hosts)}
+    assert hosts == {
+        "host-0": HostState.UNKNOWN,
+        "host-1": HostState.UP,
+        "added": HostState.UP,
+        "host-2": HostState.UP,
+    }
 
 
 @pytest.mark.asyncio

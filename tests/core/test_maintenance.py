@@ -81,6 +81,18 @@ def test_a_host_that_is_wanted_down_again_before_it_is_up_is_sent_away_again() -
     assert state(bench) == (H.DOWN, H.UP), "it must register once more"
 
 
+def test_an_agent_that_registers_just_before_its_host_is_wanted_down_again_must_register_once_more() -> None:
+    """All of it within one turn, before anybody has looked at the host."""
+    bench = Bench(hosts=1)
+    drain(bench, 0)
+    bench.do(commands.CompleteMaintenance([name(0)]))
+    bench.do(commands.SeeHosts([a_host(0)]))
+    bench.do(commands.StartMaintenance([name(0)]))
+    bench.settle()
+    bring_back(bench, 0)
+    assert state(bench) == (H.DOWN, H.UP)
+
+
 def test_hosts_in_maintenance_leave_capacity_and_placement() -> None:
     bench = Bench(hosts=3, cpu=8, memory=100, disk=100)
     drain(bench, 0)

@@ -7,11 +7,14 @@ import pytest
 from builders import job_id
 from cluster import JOB, a_cluster, a_service, name_of, the_same_again
 from derny.core import commands
+from derny.model.ids import DEFAULT_HOST_POOL, HostPoolName
+from derny.model.specs import Condition, LabelConstraint, LabelKind
 from derny.model.states import HostState, PodState
 
 pytestmark = pytest.mark.asyncio
 
 H, S = HostState, PodState
+BLUE = HostPoolName("blue")
 
 
 async def test_a_host_is_drained_goes_down_and_comes_back() -> None:
@@ -28,6 +31,61 @@ async def test_a_host_is_drained_goes_down_and_comes_back() -> None:
         await cluster.comes(lambda: cluster.running() == 4)
         assert [pod.run for pod in cluster.daemon.state.jobs[JOB].pods] == [2] * 4
         assert [pod.failures for pod in cluster.daemon.state.jobs[JOB].pods] == [0] * 4
+
+
+def on_hosts_with(key: str, value: str) -> LabelConstraint:
+    return LabelConstraint(LabelKind.HOST, Condition.EQUAL, key, value, 1)
+
+
+async def test_pods_that_are_pinned_to_a_host_wait_for_it_and_come_back_with_it() -> None:
+    async with a_cluster() as cluster:
+        await cluster.run(a_service(4, constraint=on_hosts_with("hostname", name_of(1))))
+        assert cluster.pods_on(1) == 4
+        await cluster.drain(1)
+        await cluster.comes(lambda: cluster.host(1) is H.DOWN)
+        await cluster.passes(100)
+        waiting = {pod.state for pod in cluster.daemon.state.jobs[JOB].pods}
+        assert waiting <= {S.PENDING, S.READY, S.PLACING}
+        await cluster.bring_back(1)
+        await cluster.comes(lambda: cluster.running() == 4)
+        assert cluster.pods_on(1) == 4
+
+
+async def test_a_pod_that_finds_no_host_uses_up_the_limit(tmp_path: Path) -> None:
+    """One pod a host, four pods, three hosts: none can be spared, so no host can be drained; also after a
+    restart."""
+    alone = LabelConstraint(LabelKind.POD, Condition.LESS_THAN, "app", "web", 1)
+    async with a_cluster(tmp_path) as cluster:
+        spec = a_service(4, limit=1, constraint=alone, labels=(("app", "web"),))
+        await cluster.daemon.loop.submit(commands.CreateJob(JOB, spec))
+        await cluster.comes(lambda: cluster.running() == 3)
+        await cluster.drain(0)
+        await cluster.passes(100)
+        assert (cluster.host(0), cluster.running()) == (H.DRAINING, 3)
+        clock = cluster.daemon.clock
+    async with the_same_again(tmp_path, clock) as cluster:
+        await cluster.passes(100)
+        assert (cluster.host(0), cluster.running()) == (H.DRAINING, 3)
+
+
+async def test_pods_follow_the_labels_that_a_host_is_given() -> None:
+    """Its pool by HostService, its attributes by its agent."""
+    async with a_cluster() as cluster:
+        loop = cluster.daemon.loop
+        await loop.submit(commands.CreateHostPool(BLUE))
+        await loop.submit(commands.CreateJob(JOB, a_service(2, constraint=on_hosts_with("host_pool", BLUE))))
+        other = a_service(2, constraint=on_hosts_with("rack", "r1"))
+        await loop.submit(commands.CreateJob(job_id(2), other))
+        await cluster.passes(30)
+        assert cluster.running() == cluster.running(job_id(2)) == 0
+        await loop.submit(commands.ChangeHostPool(name_of(1), DEFAULT_HOST_POOL, BLUE))
+        labels = (("hostname", name_of(2)), ("rack", "r1"))
+        await cluster.disturb(cluster.agents.set_labels(name_of(2), labels, cluster.now))
+        await cluster.comes(lambda: cluster.running() == cluster.running(job_id(2)) == 2)
+        assert (cluster.pods_on(1), cluster.pods_on(2)) == (2, 2)
+        await loop.submit(commands.DeleteHostPool(BLUE))
+        await cluster.passes(30)
+        assert cluster.running() == 2, "what runs is left alone"
 
 
 async def test_a_job_that_can_spare_one_pod_never_has_fewer_than_it_must() -> None:

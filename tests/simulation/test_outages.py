@@ -15,7 +15,7 @@ from cluster import JOB, Cluster, a_cluster, a_service, name_of, the_same_again
 from derny.core import commands
 from derny.core.effects import Effect, Kill, Launch
 from derny.model.errors import Refusal
-from derny.model.ids import JobId, parse_pod_id
+from derny.model.ids import JobId, PodId, parse_pod_id
 from derny.model.states import HostState, JobState, PodState, TaskState
 
 pytestmark = pytest.mark.asyncio
@@ -32,9 +32,13 @@ def runs(cluster: Cluster, job: JobId = JOB) -> list[int]:
     return [pod.run for pod in cluster.daemon.state.jobs[job].pods]
 
 
-def check_that_nothing_runs_twice(cluster: Cluster) -> None:
+def tasks(cluster: Cluster) -> list[PodId]:
     """What agents really have, whatever anybody has heard of it."""
-    alive = Counter(parse_pod_id(pod)[:2] for host in cluster.agents._hosts.values() for pod in host.tasks)
+    return [pod for host in cluster.agents._hosts.values() for pod in host.tasks]
+
+
+def check_that_nothing_runs_twice(cluster: Cluster) -> None:
+    alive = Counter(parse_pod_id(pod)[:2] for pod in tasks(cluster))
     assert not [instance for instance, count in alive.items() if count > 1]
 
 
@@ -83,6 +87,7 @@ async def test_what_is_asked_for_while_the_link_is_down_takes_effect_once_it_is_
         await cluster.disturb(cluster.agents.cut_link(cluster.now))
         await wish(cluster)
         await cluster.passes(200)
+        assert len(tasks(cluster)) == 3, "no kill has reached an agent"
         assert S.KILLED not in states(cluster)
         assert runs(cluster) == [1, 1, 1]
         if restarted:
@@ -91,7 +96,7 @@ async def test_what_is_asked_for_while_the_link_is_down_takes_effect_once_it_is_
             cluster = await stack.enter_async_context(the_same_again(tmp_path, clock))
             await cluster.passes(200)
             assert S.KILLED not in states(cluster)
-        check_that_nothing_runs_twice(cluster)
+        assert len(tasks(cluster)) == 3
         await cluster.disturb(cluster.agents.restore_link(cluster.now))
         await cluster.comes(lambda: (states(cluster), runs(cluster)) == (wanted, wanted_runs))
         await cluster.passes(60)
