@@ -3,9 +3,11 @@
 (Behaviour, jobs §11.)
 """
 
+import asyncio
 import logging
 import traceback
 from base64 import b64encode
+from collections.abc import Callable
 
 import pytest
 from grpclib.const import Status
@@ -24,9 +26,13 @@ from derny.proto.mesos.v1 import ContainerInfo, ContainerInfoType
 from derny.proto.peloton.api.v1alpha.job.stateless import JobSpec
 from derny.proto.peloton.api.v1alpha.job.stateless.svc import (
     CreateJobRequest,
+    GetJobCacheRequest,
     GetJobRequest,
+    GetWorkflowEventsRequest,
     ListJobsRequest,
+    ListJobWorkflowsRequest,
     ListPodsRequest,
+    ReplaceJobRequest,
 )
 from derny.proto.peloton.api.v1alpha.peloton import EntityVersion, JobId, PodName, SecretId, SecretValue
 from derny.proto.peloton.api.v1alpha.peloton import Secret as Message
@@ -34,6 +40,8 @@ from derny.proto.peloton.api.v1alpha.pod import CommandSpec, ContainerSpec, PodS
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import PodSpec as MesosSpec
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import PodSpecContainerType as Type
 from derny.proto.peloton.api.v1alpha.pod.svc import GetPodEventsRequest, GetPodRequest
+from derny.proto.peloton.api.v1alpha.watch import PodFilter, StatelessJobFilter
+from derny.proto.peloton.api.v1alpha.watch.svc import WatchRequest, WatchResponse
 
 JOB = "aaaaaaaa-0000-4000-8000-000000000001"
 ID = "cccccccc-0000-4000-8000-000000000001"
@@ -153,6 +161,14 @@ async def test_a_refused_job_leaves_no_secret_behind(counter, job_message):
     assert counter.loop.revision == revision
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it has not become so")
+
+
 @pytest.mark.asyncio
 async def test_nothing_that_anybody_reads_has_a_secret(counter, job_message, caplog, restored_logging):
     logs.configure("json", "debug")
@@ -165,10 +181,36 @@ async def test_nothing_that_anybody_reads_has_a_secret(counter, job_message, cap
         perform(effects, at)
 
     counter.agents.perform = heard
+    watched: list[WatchResponse] = []
+
+    async def watch(request: WatchRequest) -> None:
+        async for message in counter.watches.watch(request):
+            watched.append(message)
+
+    filters = WatchRequest(stateless_job_filter=StatelessJobFilter()), WatchRequest(pod_filter=PodFilter())
+    watches = [asyncio.create_task(watch(request)) for request in filters]
+    await until(lambda: len(watched) == 2)
     await create(counter, job_message, a_secret("/a", id_=ID))
     assert [launch.secrets for launch in launches] == [(Secret(ID, "/a", CONTENT),)] * 2, "agents need it"
     name = PodName(f"{JOB}-0")
+    rotated = CONTENT[::-1]
+    request = ReplaceJobRequest(
+        JobId(JOB),
+        EntityVersion("1-1-1"),
+        job_message(2, default_spec=mesos()),
+        [a_secret("/a", rotated, ID)],
+    )
+    await counter.jobs.replace_job(request)
+    await counter.rest()
+    assert launches[-1].secrets == (Secret(ID, "/a", rotated),)
+    await until(lambda: len(watched) >= 10)
+    for task in watches:
+        task.cancel()
     answers = [
+        *watched,
+        await counter.jobs.get_workflow_events(GetWorkflowEventsRequest(JobId(JOB))),
+        await counter.jobs.list_job_workflows(ListJobWorkflowsRequest(JobId(JOB))),
+        await counter.jobs.get_job_cache(GetJobCacheRequest(JobId(JOB))),
         await counter.jobs.get_job(GetJobRequest(JobId(JOB))),
         await counter.jobs.get_job(GetJobRequest(JobId(JOB), EntityVersion("1-1-1"))),
         await counter.jobs.get_job(GetJobRequest(JobId(JOB), summary_only=True)),
@@ -185,7 +227,7 @@ async def test_nothing_that_anybody_reads_has_a_secret(counter, job_message, cap
             events += codec.decode(blob)
     assert any(isinstance(event, SecretsKept) for event in events)
     read += [repr((events, launches, job)).encode(), caplog.text.encode()]
-    for spelling in SPELLINGS:
+    for spelling in (*SPELLINGS, rotated, b64encode(rotated)):
         assert not any(spelling in each for each in read)
 
 
