@@ -39,6 +39,7 @@ from derny.model.states import (
     PodState,
     TaskState,
     WorkflowState,
+    WorkflowType,
 )
 from derny.placement import engine
 from derny.placement.filters import ask_of
@@ -415,7 +416,9 @@ class Cluster(RuleBasedStateMachine):
         """Over, held, or as far as pods without room let it come; then all pods are there that it is for."""
         workflow = job.workflows[-1]
         if workflow.state in (WorkflowState.SUCCEEDED, WorkflowState.ROLLED_BACK):
-            assert len(job.pods) == job.spec.instance_count
+            made, wanted = len(job.pods), job.spec.instance_count
+            # A restart does not make what an aborted creation has left unmade; that takes an update.
+            assert made == wanted or (workflow.type is WorkflowType.RESTART and made < wanted)
             assert {pod.desired_config for pod in job.pods} <= {job.config}
             assert not job.leaving
         elif not workflow.finished and workflow.state is not WorkflowState.PAUSED:
