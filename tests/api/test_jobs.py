@@ -142,6 +142,23 @@ REFUSED = {
         Status.RESOURCE_EXHAUSTED,
         ["spec has 1500", "1500000", "limit spec_bytes_max"],
     ),
+    "more containers than a pod may have": (
+        spec_with(default_spec=PodSpec(containers=[ContainerSpec(name=f"c{n}") for n in range(51)])),
+        Status.RESOURCE_EXHAUSTED,
+        ["51 containers", "at most 50", "limit containers_per_pod_max"],
+    ),
+    "more ports than a pod may have": (
+        spec_with(
+            default_spec=PodSpec(
+                containers=[
+                    ContainerSpec(name=name, ports=[PortSpec(f"{name}{n}", n + first) for n in range(60)])
+                    for name, first in (("a", 1), ("b", 1001))
+                ]
+            )
+        ),
+        Status.RESOURCE_EXHAUSTED,
+        ["120 ports", "at most 100", "limit ports_per_pod_max"],
+    ),
     "revocable by the pod's own word alone": (
         together(spec_with(sla=None), pod_with(revocable=True)),
         INVALID,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 from derny.api import container_in, pod_spec, volume_spec
 from derny.api.container_in import NAME_MAX
-from derny.model.errors import Invalid, Unimplemented
+from derny.model.errors import Exhausted, Invalid, Unimplemented
+from derny.model.periods import Limits
 from derny.model.resources import NOTHING, Resources
 from derny.model.specs import Constraint, Container, PodTemplate, PortRequest
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
@@ -19,6 +20,18 @@ from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec
 KILL_GRACE_S = 30
 KILL_GRACE_MAX_S = 86_400
 """A day: whatever needs longer to stop does not stop by being asked."""
+
+
+def check_extent(where: str, pod: PodSpec, limits: Limits) -> None:
+    """Exhausted for more containers or ports than a pod may have."""
+    every = [container for _place, container in _each(where, pod)]
+    ports = sum(len(container.ports) for container in every)
+    for what, count, most, limit in (
+        ("containers", len(every), limits.containers_per_pod_max, "containers_per_pod_max"),
+        ("ports", ports, limits.ports_per_pod_max, "ports_per_pod_max"),
+    ):
+        if count > most:
+            raise Exhausted(f"{where} has {count} {what}; at most {most} are supported (limit {limit})")
 
 
 def check(where: str, instance: int, pod: PodSpec, sla: SlaSpec | None) -> None:

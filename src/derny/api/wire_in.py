@@ -98,6 +98,7 @@ def job_spec(message: JobMessage, wire: bytes, limits: Limits) -> JobSpec:
     numbers: dict[PodTemplate, int] = {}
     template_of: dict[int, int] = {}
     for instance, where, pod in _distinct_pods(message):
+        pod_in.check_extent(f"instance {instance}: {where}", pod, limits)
         pod_in.check(f"instance {instance}: {where}", instance, pod, sla)
         constraint = constraint_of(pod.constraint, f"{where}.constraint", limits)
         template = pod_in.template(pod, revocable, preemptible, constraint)

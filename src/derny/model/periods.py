@@ -123,6 +123,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Of one pool's spec as sent: QueryResourcePools answers with all of them in one message."""
     pods_per_job_max: Count = 100_000
     """Peloton's max_tasks_per_job, which its refusal names."""
+    containers_per_pod_max: Count = 50
+    """Every status of a pod tells of each of them: 25 pods are told in one slice of a list."""
+    ports_per_pod_max: Count = 100
+    """As the containers; agents offer a thousand."""
     jobs_max: Count = 100_000
     """Jobs not yet deleted: each keeps its spec as sent, so that full-size specs would fill memory first."""
     pods_max: Count = 2_000_000
