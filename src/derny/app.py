@@ -13,7 +13,6 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -88,7 +87,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             tasks.start_soon(loop.run, name="loop")
             tasks.start_soon(_collect_garbage, name="garbage collector")
             await _forget_missing_hosts(loop, agents)
-            await _fit_default_pool(loop, agents)
+            await _make_default_pool(loop, agents)
             server = Server(_services(loop, settings, agents), GrpcCodec(), settings.edge, _descriptors())
             host, port = await server.start(tasks, settings.host, settings.port)
             server.health.set_serving(True)
@@ -116,9 +115,8 @@ def _services(loop: Loop, settings: Settings, agents: OperatedAgents) -> Sequenc
         admin.AdminService,
         insight.InsightService,
     )
-    refit = partial(_fit_default_pool, loop, agents)
     services = [kind(loop, settings.limits) for kind in kinds]
-    services.append(simulation.SimulationService(loop, settings.limits, agents, refit))
+    services.append(simulation.SimulationService(loop, settings.limits, agents))
     return [gates.Guarded(service, loop) for service in services]
 
 
@@ -183,20 +181,18 @@ async def _forget_missing_hosts(loop: Loop, agents: OperatedAgents) -> None:
         await loop.submit(commands.LoseHosts(missing))
 
 
-async def _fit_default_pool(loop: Loop, agents: OperatedAgents) -> None:
-    """A pool with the whole capacity, so that a job needs nothing but a spec; not where there are pools
-    already. One that no client has configured follows the fleet, whatever it has become since; not while
-    an operator lets nothing be changed."""
+async def _make_default_pool(loop: Loop, agents: OperatedAgents) -> None:
+    """A pool that may have all there is, so that a job needs nothing but a spec; not where there are pools
+    already, nor while an operator lets nothing be changed. It follows the fleet, and leaves to pools beside
+    it what they reserve, until a client configures it."""
     if Gate.WRITE in loop.state.closed:
         return
-    hosts = agents.hosts()
-    amounts = {kind: sum(host.capacity.of_kind(kind) for host in hosts) for kind in KINDS}
-    resources = tuple(PoolResource(kind, amount, amount) for kind, amount in amounts.items())
-    spec = PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", resources)
+    spec = PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", tuple(map(PoolResource, KINDS)), residual=True)
     pools = await loop.read(all_pools)
     if len(pools) == 1:
-        await loop.until(lambda state: len(all_hosts(state)) >= len(hosts))
+        hosts_count = len(agents.hosts())
+        await loop.until(lambda state: len(all_hosts(state)) >= hosts_count)
         await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, spec))
     elif any(pool.id == DEFAULT_POOL_ID and pool.spec != spec and not pool.spec.wire for pool in pools):
-        # By force, since hosts may be late, or shut down for now.
+        # It was made before there were residual pools.
         await loop.submit(commands.UpdatePool(DEFAULT_POOL_ID, spec, force=True))

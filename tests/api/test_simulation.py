@@ -44,12 +44,7 @@ async def serving(with_statuses):
     agents = OperatedAgents(seen, 7, Latencies(), clock.now())
     loop = Loop(machine, journal, agents, clock, LIMITS)
     running = asyncio.create_task(loop.run())
-    grown = []
-
-    async def has_grown():
-        grown.append(len(agents.names()))
-
-    services = [SimulationService(loop, LIMITS, agents, has_grown), HostService(loop, LIMITS)]
+    services = [SimulationService(loop, LIMITS, agents), HostService(loop, LIMITS)]
     async with ChannelFor([with_statuses(service) for service in services], codec=GrpcCodec()) as channel:
 
         async def after(seconds):
@@ -64,7 +59,6 @@ async def serving(with_statuses):
             hosts=HostServiceStub(channel),
             state=machine.state,
             after=after,
-            grown=grown,
         )
     await loop.close()
     await running
@@ -124,7 +118,6 @@ async def test_one_agent_is_added_by_name_with_a_shape_and_attributes(served):
     host = (await served.hosts.query_hosts(QueryHostsRequest())).host_infos[-1]
     assert (host.hostname, host.ip, host.state) == ("gpu-1", "10.0.0.3", HostState.UP)
     assert host.labels[2:] == [Label("rack", "r"), Label("rack", "s")]
-    assert served.grown == [4]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +190,6 @@ async def test_a_removed_agent_is_gone_and_its_host_unknown(served):
     await served.simulation.add_agents(v1.AddAgentsRequest("host-1"))
     await served.after(0)
     assert await host_states(served) == [HostState.UP] * 3
-    assert served.grown == [2, 3]
 
 
 async def test_attributes_become_labels_of_the_host(served):

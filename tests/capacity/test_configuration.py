@@ -90,3 +90,14 @@ def test_a_pool_may_keep_or_give_up_what_a_smaller_cluster_no_longer_has(tree: P
 def test_force_spares_no_tree_from_being_one(tree: PoolTree, spec: PoolSpec) -> None:
     with pytest.raises(Invalid):
         validate(tree, B, spec, force=True)
+
+
+def test_a_residual_sibling_is_in_nobodys_way(tree: PoolTree) -> None:
+    tree.remove(D)
+    tree.add(pool_id(9), msgspec.structs.replace(of(ROOT_POOL, "default", 0), residual=True), 1.0)
+    validate(tree, D, of(ROOT_POOL, "d", 50))
+    with pytest.raises(Invalid, match="the 50 that its siblings reserve"):
+        validate(tree, D, of(ROOT_POOL, "d", 51))
+    validate(tree, pool_id(9), of(ROOT_POOL, "default", 50))
+    with pytest.raises(Invalid, match="the 50 that its siblings reserve"):
+        validate(tree, pool_id(9), of(ROOT_POOL, "default", 51))

@@ -1,5 +1,6 @@
 """Paths, limits and usage of the pool tree. The table of what is refused is in tests/core/test_pools.py."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,3 +183,21 @@ def test_what_waits_is_the_demand_of_its_own_pool_hard_and_slack_apart(tree: Poo
         tree.dequeue(pool_id(2), 0, pod)
     tree.dequeue(pool_id(2), 1, revocable)
     assert leaf.demand == leaf.slack_demand == NOTHING
+
+
+def test_a_residual_pool_may_have_all_and_reserves_what_its_siblings_leave(tree: PoolTree) -> None:
+    tree.add(pool_id(9), msgspec.structs.replace(a_pool(NOTHING, name="default"), residual=True), 1.0)
+    pool = tree.pools[pool_id(9)]
+
+    def cpu() -> tuple[int, int]:
+        part = tree.resources(pool)[0]
+        assert (tree.reservation(pool).cpu, tree.limit(pool).cpu) == (part.reservation, part.limit)
+        return part.reservation, part.limit
+
+    assert cpu() == (0, 100_000), "a and d reserve half of it each"
+    tree.remove(pool_id(4))
+    assert cpu() == (50_000, 100_000)
+    tree.set_capacity(amounts(60, 60, 60, 60))
+    assert cpu() == (10_000, 60_000)
+    tree.configure(pool_id(9), a_pool(amounts(7), name="default"), 2.0)
+    assert cpu() == (7_000, 7_000)

@@ -158,16 +158,12 @@ class Stage:
         daemon = a_daemon(journal, self._clock, self._hosts, self._seed, LIMITS)
         await daemon.loop.recover()
         served: list[Any] = [kind(daemon.loop, LIMITS) for kind in SERVICES]
-        served.append(SimulationService(daemon.loop, LIMITS, daemon.agents, _nobody_cares))
+        served.append(SimulationService(daemon.loop, LIMITS, daemon.agents))
         services = [Answering(Guarded(service, daemon.loop)) for service in served]
         self._methods = _methods(services)
         self._daemon = daemon
         await self._open.enter_async_context(_running(daemon))
         self._channel = await self._open.enter_async_context(ChannelFor(services, codec=GrpcCodec()))
-
-
-async def _nobody_cares() -> None:
-    """The pool of a stage keeps what its hosts had at the beginning."""
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ hands it over. Each disturbance is done, then noted in the journal, then answere
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
@@ -79,13 +79,10 @@ class Fleet(Protocol):
 class SimulationService(v1.SimulationServiceBase):
     """Faults of the simulated cluster."""
 
-    def __init__(
-        self, loop: Loop, limits: Limits, fleet: Fleet, has_grown: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, loop: Loop, limits: Limits, fleet: Fleet) -> None:
         self._loop = loop
         self._limits = limits
         self._fleet = fleet
-        self._has_grown = has_grown
 
     async def list_agents(self, message: v1.ListAgentsRequest) -> AsyncIterator[v1.ListAgentsResponse]:
         names = [HostName(name) for name in message.hostnames] or self._fleet.names()
@@ -119,12 +116,10 @@ class SimulationService(v1.SimulationServiceBase):
             for index, name in enumerate(names)
         ]
         await self._note(self._fleet.add(new, self._now))
-        await self._has_grown()
         return v1.AddAgentsResponse(list(names))
 
     async def remove_agent(self, message: v1.RemoveAgentRequest) -> v1.RemoveAgentResponse:
         await self._note(self._fleet.remove(HostName(message.hostname), self._now))
-        await self._has_grown()
         return v1.RemoveAgentResponse()
 
     async def stop_agent(self, message: v1.StopAgentRequest) -> v1.StopAgentResponse:

@@ -24,7 +24,7 @@ def validate(tree: PoolTree, pool: PoolId, spec: PoolSpec, force: bool = False) 
     parent = _parent(tree, pool, spec)
     known = tree.pools.get(pool)
     siblings = [tree.pools[child] for child in parent.children if child != pool]
-    before = known.spec.resources if known is not None else tuple(map(PoolResource, KINDS))
+    before = tree.resources(known) if known is not None else tuple(map(PoolResource, KINDS))
     if not force:
         _validate_limits(tree, parent, spec, before)
     if any(sibling.spec.name == spec.name for sibling in siblings):
@@ -80,7 +80,7 @@ def _validate_limits(tree: PoolTree, parent: Pool, spec: PoolSpec, before: tuple
 def _validate_reservations(
     tree: PoolTree, parent: Pool, siblings: list[Pool], spec: PoolSpec, before: tuple[PoolResource, ...]
 ) -> None:
-    taken = _reserved(siblings)
+    taken = tree.reserved(siblings)
     for mine, was, above, others in zip(spec.resources, before, tree.resources(parent), taken, strict=True):
         if mine.reservation > was.reservation and others + mine.reservation > above.reservation:
             asked, theirs, all_of = map(wire_units, (mine.reservation, others, above.reservation))
@@ -94,9 +94,9 @@ def _validate_above(tree: PoolTree, pool: Pool, spec: PoolSpec) -> None:
     """A pool can't shrink below what its own children were promised."""
     children = [tree.pools[child] for child in pool.children]
     for index, (mine, was, theirs) in enumerate(
-        zip(spec.resources, pool.spec.resources, _reserved(children), strict=True)
+        zip(spec.resources, tree.resources(pool), tree.reserved(children), strict=True)
     ):
-        highest = max((child.spec.resources[index].limit for child in children), default=0)
+        highest = max((tree.resources(child)[index].limit for child in children), default=0)
         for name, asked, had, least, what in (
             ("limit", mine.limit, was.limit, highest, "the highest limit"),
             ("reservation", mine.reservation, was.reservation, theirs, "the sum of the reservations"),
@@ -104,8 +104,3 @@ def _validate_above(tree: PoolTree, pool: Pool, spec: PoolSpec) -> None:
             if asked < min(had, least):
                 where = f"spec.resources[{mine.kind}].{name} {wire_units(asked):g}"
                 raise Invalid(f"{where} is below {wire_units(least):g}, {what} of its children")
-
-
-def _reserved(pools: list[Pool]) -> list[int]:
-    """The sum of the pools' reservations of each of `KINDS`."""
-    return [sum(pool.spec.resources[index].reservation for pool in pools) for index in range(len(KINDS))]

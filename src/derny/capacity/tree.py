@@ -7,7 +7,7 @@ above, it is summed when it is wanted. The root's limit is the capacity of the c
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from derny.model.errors import Invalid, NotFound
 from derny.model.fifo import PriorityFifo
@@ -33,6 +33,7 @@ class PoolTree:
         """Grows with everything that entitlements rest on: configuration, capacity, demand, allocation."""
         self.reshaped = 0
         """Grows with configuration and capacity alone."""
+        self._residues: dict[PoolId, tuple[PoolResource, ...]] = {}
         self.preemption = True
         """Whether pods are preempted at all; if not, none needs the reservation for not being preemptible."""
         self.waiting: OrderedDict[PoolId, None] = OrderedDict()
@@ -90,16 +91,34 @@ class PoolTree:
 
     def resources(self, pool: Pool) -> tuple[PoolResource, ...]:
         """The configuration by kind; the root's reservation and limit are the capacity of the cluster."""
+        if pool.spec.residual:
+            return self._residue(pool)
         if pool.id != ROOT_POOL:
             return pool.spec.resources
         amounts = [(kind, self.capacity.of_kind(kind)) for kind in KINDS]
         return tuple(PoolResource(kind, amount, amount, 0.0) for kind, amount in amounts)
 
+    def reserved(self, pools: Iterable[Pool]) -> list[int]:
+        """What the pools reserve together of each of `KINDS`, a residual one left out."""
+        firm = [pool.spec.resources for pool in pools if not pool.spec.residual]
+        return [sum(resources[kind].reservation for resources in firm) for kind in range(len(KINDS))]
+
+    def _residue(self, pool: Pool) -> tuple[PoolResource, ...]:
+        """What a residual pool is configured to; looked at anew when anything has been reshaped."""
+        if pool.id not in self._residues:
+            above = self.pools[pool.spec.parent]
+            taken = self.reserved(self.pools[child] for child in above.children)
+            self._residues[pool.id] = tuple(
+                PoolResource(most.kind, max(most.reservation - firm, 0), most.limit)
+                for most, firm in zip(self.resources(above), taken, strict=True)
+            )
+        return self._residues[pool.id]
+
     def limit(self, pool: Pool) -> Resources:
         """The most that the pool may allocate. Revocable cpu is limited by hosts alone."""
         if pool.id == ROOT_POOL:
             return self.capacity
-        limits = {resource.kind: resource.limit for resource in pool.spec.resources}
+        limits = {resource.kind: resource.limit for resource in self.resources(pool)}
         return Resources(revocable_cpu=UNLIMITED, **limits)
 
     def reservation(self, pool: Pool, percent: float = 100.0) -> Resources:
@@ -188,6 +207,7 @@ class PoolTree:
         self._demand(found, pod, -1)
 
     def _reshape(self) -> None:
+        self._residues = {}
         self.version += 1
         self.changes += 1
         self.reshaped += 1

@@ -247,3 +247,6 @@ class PoolSpec(msgspec.Struct, frozen=True, gc=False, array_like=True):
     resources: tuple[PoolResource, ...] = ()
     controller_percent: float | None = None
     slack_percent: float | None = None
+    residual: bool = False
+    """It may have what its parent may have, and reserves what its siblings leave, whatever `resources` says:
+    the pool that the daemon makes by itself."""
