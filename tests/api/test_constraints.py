@@ -106,8 +106,8 @@ def test_every_member_is_read():
             both(label(), either(label(), label(0))),
             "spec.constraint.and_constraint.constraints[1].or_constraint.constraints[1].label_constraint.kind",
         ),
-        (both(*[label()] * 250), "more than 250 constraints inside (limit constraint_parts_max)"),
-        (both(*[either(*[label()] * 20)] * 20), "more than 250 constraints"),
+        (both(*[label()] * 200), "more than 200 constraints inside (limit constraint_parts_max)"),
+        (both(*[either(*[label()] * 20)] * 20), "more than 200 constraints"),
         (nested(LEVELS_MAX + 1), f"nests more than {LEVELS_MAX} constraints"),
     ],
 )
@@ -118,7 +118,7 @@ def test_the_first_fault_is_refused_by_its_path(message, words):
 
 
 def test_what_is_at_the_limits_is_taken_and_can_be_read_back():
-    assert read(both(*[label()] * 249)) is not None
+    assert read(both(*[label()] * 199)) is not None
     deepest = nested(LEVELS_MAX)
     assert read(deepest) is not None
     answer = GetJobResponse(JobInfo(spec=JobSpec(instance_spec={0: PodSpec(constraint=deepest)})))

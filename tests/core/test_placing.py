@@ -217,3 +217,10 @@ def test_either_way_of_saying_it() -> None:
     either_host = either(*(on_host(Condition.EQUAL, "hostname", f"host-{n}", 1) for n in (1, 2)))
     bench.create(a_job(3, template=a_template(labels=WEB, constraint=every(either_host, LIMIT_ONE))))
     assert set(hosts_of(bench)) == {"host-1", "host-2", None}
+
+
+def test_a_constraint_of_many_turns_is_followed_look_by_look() -> None:
+    turns = either(*(on_pods(Condition.EQUAL, *WEB[0], count) for count in range(20)))
+    bench = Bench(hosts=1)
+    bench.create(a_job(21, template=a_template(cpu=0.1, labels=WEB, constraint=turns)))
+    assert Counter(bench.states()) == {PodState.LAUNCHED: 20, PodState.PLACING: 1}

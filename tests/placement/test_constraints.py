@@ -236,3 +236,14 @@ def test_counts_of_few_rows_and_of_many_are_the_same() -> None:
     for where in (slice(0, 9), slice(3, 5), slice(5, 60), np.array([40, 3])):
         rows = range(where.start, where.stop) if isinstance(where, slice) else where.tolist()
         assert dense(counts, where).tolist() == [counts.get(row, 0) for row in rows]
+
+
+def test_a_constraint_of_many_turns_is_not_followed_to_its_end_in_one_look() -> None:
+    """EQUAL 0 or EQUAL 1 or ...: every further pod is another turn; each look gets on, none takes long."""
+    turns = either(*(on_pods(EQUAL, "k", "v", count) for count in range(100)))
+    table, placed = a_table(("h", (), []), spoken=turns), 0
+    while more := int(limit(table, turns, (("k", "v"),), everywhere(table), 1000)[0]):
+        assert 1 <= more < 10
+        placed += more
+        table = a_table(("h", (), [(("k", "v"),)] * placed), spoken=turns)
+    assert placed == 100

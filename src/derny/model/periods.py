@@ -142,7 +142,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """ListHostPools answers with all of them; clusters have a handful."""
     query_terms_max: Count = 100
     """Labels, keywords or sort keys of one query: every job is looked at for each of them."""
-    constraint_parts_max: Count = 250
+    constraint_parts_max: Count = 200
     """Label, AND and OR constraints in one pod's constraint: each is evaluated on every host."""
     hosts_max: Count = 100_000
     """Ten times the largest Mesos cluster on record; placement scans all hosts' columns."""

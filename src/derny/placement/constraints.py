@@ -29,9 +29,10 @@ from derny.model.specs import (
 from derny.placement.hosts import HostTable, Where, rows_in
 from derny.placement.labels import EXCLUSIVE, Counts, Label
 
-_ROUNDS_MAX: Final = 64
-"""Verdicts that may alternate while pods of one group are added to a host. Where there are more, fewer pods
-than possible are placed at once; the group looks again, since its own pods have changed what it looks at."""
+_COMPARISONS_MAX: Final = 64
+"""Comparisons of a label that pods of a group change, over and over while they are added to a host, in one
+look: beyond some rounds of them, fewer pods than possible are placed at once. The group looks again, since
+its own pods have changed what it looks at."""
 
 _NEVER: Final = np.iinfo(np.int64).max
 _SYMBOL: Final = {Condition.LESS_THAN: "<", Condition.EQUAL: "=", Condition.GREATER_THAN: ">"}
@@ -39,14 +40,14 @@ _SYMBOL: Final = {Condition.LESS_THAN: "<", Condition.EQUAL: "=", Condition.GREA
 
 class _Node(NamedTuple):
     """A part of a constraint with what is known of it beforehand. `own`: how often each pod of the group
-    itself carries this label. `hosts_only`: it speaks of no pods. `steady`: pods of the group do not change
-    it."""
+    itself carries this label. `hosts_only`: it speaks of no pods. `moving`: how many label constraints in it
+    pods of the group change."""
 
     source: Constraint
     parts: tuple["_Node", ...]
     own: int
     hosts_only: bool
-    steady: bool
+    moving: int
 
 
 def pruned(constraint: Constraint) -> Constraint | None:
@@ -69,14 +70,14 @@ def _node(constraint: Constraint, labels: Labels) -> _Node:
     if isinstance(constraint, LabelConstraint):
         on_host = constraint.kind is LabelKind.HOST
         own = 0 if on_host else labels.count((constraint.key, constraint.value))
-        return _Node(constraint, (), own, on_host, not own)
+        return _Node(constraint, (), own, on_host, bool(own))
     parts = tuple(_node(part, labels) for part in constraint.constraints)
     return _Node(
         constraint,
         parts,
         0,
         all(part.hosts_only for part in parts),
-        all(part.steady for part in parts),
+        sum(part.moving for part in parts),
     )
 
 
@@ -142,10 +143,10 @@ def limit(
     reached = np.zeros(len(view.rows), np.int64)
     if node is None:
         return reached + most
-    if node.steady or most == 1:
+    if not node.moving or most == 1:
         return _verdict(node, view, reached)[0] * np.int64(most)
     going = np.ones(len(view.rows), np.bool_)
-    for _ in range(_ROUNDS_MAX):
+    for _ in range(max(2, _COMPARISONS_MAX // node.moving)):
         verdict, lasts_to = _verdict(node, view, reached)
         going &= verdict & (reached < most)
         if not going.any():
