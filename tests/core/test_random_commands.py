@@ -415,10 +415,10 @@ class Cluster(RuleBasedStateMachine):
     def check_workflow(self, job: Job) -> None:
         """Over, held, or as far as pods without room let it come; then all pods are there that it is for."""
         workflow = job.workflows[-1]
-        if workflow.state in (WorkflowState.SUCCEEDED, WorkflowState.ROLLED_BACK):
-            made, wanted = len(job.pods), job.spec.instance_count
-            # A restart does not make what an aborted creation has left unmade; that takes an update.
-            assert made == wanted or (workflow.type is WorkflowType.RESTART and made < wanted)
+        # A restart does not make or remove what aborted updates have left; that takes an update.
+        is_update = workflow.type is WorkflowType.UPDATE
+        if is_update and workflow.state in (WorkflowState.SUCCEEDED, WorkflowState.ROLLED_BACK):
+            assert len(job.pods) == job.spec.instance_count
             assert {pod.desired_config for pod in job.pods} <= {job.config}
             assert not job.leaving
         elif not workflow.finished and workflow.state is not WorkflowState.PAUSED:
