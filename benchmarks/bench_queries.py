@@ -51,7 +51,7 @@ class NoAgents:
         return []
 
 
-async def served() -> JobService:
+async def served(journal: Journal) -> JobService:
     """A job of many pods that run, and many jobs without any."""
     machine = machine_with(5_000)
     machine.handle(
@@ -66,7 +66,7 @@ async def served() -> JobService:
     while machine.state.jobs[MANY].counts[PodState.RUNNING] < PODS:
         turn(machine, at)
         at += 1
-    loop = Loop(machine, await Journal.open(None), NoAgents(), ManualClock(at), LIMITS)
+    loop = Loop(machine, journal, NoAgents(), ManualClock(at), LIMITS)
     return JobService(loop, LIMITS)
 
 
@@ -108,7 +108,13 @@ def by(field: str, descending: bool = False) -> list[OrderBy]:
 
 
 async def main() -> None:
-    service = await served()
+    journal = await Journal.open(None)
+    await look_at(await served(journal))
+    await journal.close()
+
+
+async def look_at(service: JobService) -> None:
+    """All rows of the table."""
     # As the daemon does: what is loaded is frozen, and nothing is collected unasked.
     gc.collect()
     gc.freeze()
