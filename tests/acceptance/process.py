@@ -139,7 +139,7 @@ class Grpcurl:
 
     def call(self, method: str, request: object = None, *flags: str) -> Answer:
         """Call a method of the API; `request` is its message as JSON would have it."""
-        full = method if method.startswith("grpc.") else f"peloton.api.v1alpha.{method}"
+        full = method if method.startswith(("grpc.", "derny.")) else f"peloton.api.v1alpha.{method}"
         done = self.run("-d", json.dumps(request or {}), *flags, "--", full)
         return answer_of(done)
 
