@@ -47,3 +47,10 @@ def test_a_static_reservation_is_never_lent() -> None:
     division = divide(100, [static, PoolResource("cpu", 0, 100)], [0, 99])
     assert lent(division, 0) == 0
     assert gives_back_to(division, 1, [0, 60]) == []
+
+
+def test_what_is_held_too_much_already_is_owed_once() -> None:
+    """The second pool took all before the third asked: 35 are the third's, 5 the first could recall."""
+    division, held = three(10, 80, 80), [10, 80, 10]
+    assert gives_back_to(division, 1, held) == [(2, 35), (0, 5)]
+    assert gets_back_from(division, 0, held) == [(1, 5)]

@@ -32,7 +32,7 @@ def gives_back_to(division: Division, pool: int, held: Sequence[int]) -> Loans:
     siblings = [sibling for sibling in range(len(held)) if sibling != pool]
     lenders = sorted(siblings, key=lambda sibling: (-lent(division, sibling), sibling))[:LENDERS]
     waiting = _wait_for_excess(division, pool, held, siblings)
-    lending = [(lender, _excess(_recalled(division, lender), pool, held)) for lender in lenders]
+    lending = [(lender, _debt(division, _recalled(division, lender), pool, held)) for lender in lenders]
     return waiting + [loan for loan in lending if loan[1] and lent(division, loan[0])]
 
 
@@ -41,7 +41,8 @@ def gets_back_from(division: Division, pool: int, held: Sequence[int]) -> Loans:
     if not lent(division, pool):
         return []
     after = _recalled(division, pool)
-    debts = [(sibling, _excess(after, sibling, held)) for sibling in range(len(held)) if sibling != pool]
+    siblings = [sibling for sibling in range(len(held)) if sibling != pool]
+    debts = [(sibling, _debt(division, after, sibling, held)) for sibling in siblings]
     return sorted((debt for debt in debts if debt[1]), key=lambda debt: (-debt[1], debt[0]))[:DEBTORS]
 
 
@@ -56,6 +57,11 @@ def _wait_for_excess(division: Division, pool: int, held: Sequence[int], sibling
 
 def _excess(division: Division, pool: int, held: Sequence[int]) -> int:
     return max(held[pool] - division.totals[pool], 0)
+
+
+def _debt(before: Division, after: Division, pool: int, held: Sequence[int]) -> int:
+    """What a pool would have to give back on top of what it holds too much already."""
+    return max(min(held[pool], before.totals[pool]) - after.totals[pool], 0)
 
 
 def _recalled(division: Division, lender: int) -> Division:
