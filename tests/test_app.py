@@ -15,13 +15,13 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from builders import a_job, a_pool, amounts
 from derny.app import DEFAULT_POOL, DEFAULT_POOL_ID, serving
 from derny.config import Settings
-from derny.core.commands import CloseGates, CreateJob, CreatePool, UpdatePool
+from derny.core.commands import CloseGates, CreateJob, CreatePool, DeletePool, StartMaintenance, UpdatePool
 from derny.core.queries import all_hosts, all_pools, job_info
 from derny.core.state import State
 from derny.journal.errors import JournalError, JournalLocked
 from derny.journal.store import DATABASE, Journal
 from derny.model.errors import Invalid, Unavailable
-from derny.model.ids import JobId, PoolId
+from derny.model.ids import HostName, JobId, PoolId
 from derny.model.states import Gate, HostState, JobState
 from derny.proto.derny.simulation.v1 import (
     AddAgentsRequest,
@@ -196,6 +196,23 @@ async def test_a_default_pool_that_a_client_has_configured_stays_so(tmp_path: Pa
     async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
         _root, pool = await daemon.loop.read(all_pools)
         assert (pool.spec, pool.version) == (mine, 2)
+
+
+@pytest.mark.asyncio
+async def test_a_default_pool_is_made_of_a_fleet_that_is_not_there(tmp_path: Path) -> None:
+    """Its pool was deleted, one host is in maintenance, and the link is down: the daemon starts all the
+    same."""
+    async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
+        await daemon.loop.submit(DeletePool(DEFAULT_POOL_ID))
+        await daemon.loop.submit(StartMaintenance([HostName("host-0")]))
+        async with Channel(daemon.host, daemon.port) as channel:
+            simulation = SimulationServiceStub(channel)
+            await simulation.cut_link(CutLinkRequest())
+            await simulation.add_agents(AddAgentsRequest("late"))
+        assert len(await daemon.loop.read(all_pools)) == 1, "growing makes no pool"
+    async with serving(settings(hosts=2, data_dir=tmp_path)) as daemon:
+        _root, pool = await daemon.loop.read(all_pools)
+        assert (pool.id, pool.resources[0].limit) == (DEFAULT_POOL_ID, 8_000)
 
 
 @pytest.mark.asyncio

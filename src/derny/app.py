@@ -190,8 +190,8 @@ async def _make_default_pool(loop: Loop, agents: OperatedAgents) -> None:
     spec = PoolSpec(DEFAULT_POOL, ROOT_POOL, b"", tuple(map(PoolResource, KINDS)), residual=True)
     pools = await loop.read(all_pools)
     if len(pools) == 1:
-        hosts_count = len(agents.hosts())
-        await loop.until(lambda state: len(all_hosts(state)) >= hosts_count)
+        awaited = agents.heard()
+        await loop.until(lambda state: all(name in state.hosts for name in awaited))
         await loop.submit(commands.CreatePool(DEFAULT_POOL_ID, spec))
     elif any(pool.id == DEFAULT_POOL_ID and pool.spec != spec and not pool.spec.wire for pool in pools):
         # It was made before there were residual pools.

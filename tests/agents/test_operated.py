@@ -110,6 +110,15 @@ def test_agents_are_seen_with_what_runs_on_them() -> None:
     assert bench.agents.views([HostName("ghost")], bench.at) == []
 
 
+def test_only_agents_that_are_heard_need_be_waited_for() -> None:
+    bench = Bench(registration_s=5)
+    bench.agents.stop(HostName("host0"), bench.at)
+    bench.ask(TakeDown([HostName("host1")]))
+    assert bench.agents.heard() == ["host2"]
+    bench.agents.cut_link(bench.at)
+    assert bench.agents.heard() == []
+
+
 def test_added_agents_register_in_a_while() -> None:
     bench = Bench(registration_s=5)
     bench.hear(6)

@@ -61,6 +61,12 @@ class OperatedAgents(SimulatedAgents):
         """All agents, those of the description first."""
         return list(self._hosts)
 
+    def heard(self) -> list[HostName]:
+        """Those that have registered or will by themselves, and be heard of it."""
+        if self._link.is_down:
+            return []
+        return [name for name, host in self._hosts.items() if not (host.silent or host.down)]
+
     def hosts(self) -> list[HostSeen]:
         """What all agents register with, in the same order."""
         return [host.seen for host in self._hosts.values()]
