@@ -2,7 +2,7 @@
 
 import pytest
 
-from builders import JOB, Bench, a_job, a_pool, a_template, amounts, job_id, pool_id
+from builders import JOB, POOL, Bench, a_job, a_pool, a_template, amounts, job_id, pool_id
 from derny.core import commands, events, queries, workflow_log
 from derny.core.audit import fingerprint
 from derny.core.instances import ranges
@@ -620,3 +620,17 @@ def test_an_event_of_old_has_no_workflow_and_the_default_one_is_made() -> None:
     bench = Bench(periods=Periods())
     bench.machine.replay(1.0, [events.JobCreated(JOB, a_job(1))])
     assert bench.workflow().spec == WorkflowSpec()
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_a_class_that_changes_is_counted_anew_without_a_restart(run: bool) -> None:
+    bench = Bench(hosts=2, cpu=2, part=0.5)
+    bench.create(a_job(4, template=a_template(preemptible=False)))
+    if run:
+        bench.report(T.RUNNING, 0, 1)
+    states, pool = bench.states(), bench.machine.state.tree.pools[POOL]
+    assert set(states) == {S.RUNNING if run else S.LAUNCHED, S.PENDING}
+    assert pool.non_preemptible.cpu == 2000
+    bench.replace(a_job(4, name="new", template=a_template(preemptible=True)))
+    assert (pool.non_preemptible.cpu, bench.states()) == (0, states)
+    assert {(pod.run, pod.config, pod.template.preemptible) for pod in bench.job().pods} == {(1, 2, True)}
