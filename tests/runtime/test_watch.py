@@ -443,6 +443,29 @@ async def test_whoever_comes_while_a_commit_is_told_sees_it_once_or_not_at_all()
 
 
 @pytest.mark.asyncio
+async def test_those_who_come_back_all_at_once_look_back_in_turns() -> None:
+    """However many they are, one slice of the history is looked at in each round of the event loop."""
+    hub = a_hub(history=100_000)
+    view = a_pod_view()
+    for revision in range(1, 12):
+        many = [msgspec.structs.replace(view, instance=n) for n in range(1_000)]
+        await hub.publish(revision, 0.0, Changes([], many))
+    with ExitStack() as stack:
+        # Of one pod that there is not: they have to look at all of it.
+        wanted = PodFilter(pods=frozenset({(JOB, 1_000)}))
+        watches = [stack.enter_context(hub.open(None, wanted, 1)) for _ in range(20)]
+        reading = [asyncio.create_task(watch.next()) for watch in watches]
+        lives = []
+        while len(lives) < 20:
+            before = sum(watch.scanned for watch in watches)
+            await asyncio.sleep(0)
+            assert sum(watch.scanned for watch in watches) - before <= 2
+            lives = [watch for watch in watches if watch.live_since is not None]
+        await publish(hub, 12, 1_000)
+        assert [told(await one) for one in reading] == [(12, [(1_000, 12)])] * 20
+
+
+@pytest.mark.asyncio
 async def test_ids_of_watches_are_never_used_twice_and_mean_nothing_to_another_daemon() -> None:
     ids = []
     for hub in (a_hub(), a_hub()):

@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from derny.core.queries import Changes, JobView, PodView
+from derny.model.ids import JobId
 from derny.model.states import JobState, PodState
 
 View = TypeVar("View", JobView, PodView)
@@ -42,6 +43,8 @@ class Commit(msgspec.Struct, eq=False, frozen=True):
     pods: list[Change[PodView]]
     total: int = 0
     """All changes since the journal began, up to these; in the history alone."""
+    concerns: frozenset[JobId] = frozenset()
+    """The jobs that they are of; in the history alone."""
 
     @property
     def changes(self) -> list[AnyChange]:
@@ -77,7 +80,8 @@ class History:
         pods = [Change(view, at) for view in changes.pods]
         self.revision = revision
         self._total += len(jobs) + len(pods)
-        commit = Commit(revision, jobs, pods, self._total)
+        concerns = frozenset({*(view.id for view in changes.jobs), *(view.job for view in changes.pods)})
+        commit = Commit(revision, jobs, pods, self._total, concerns)
         if commit.size:
             self._commits.append(commit)
         return commit

@@ -45,6 +45,11 @@ class JobFilter(msgspec.Struct, frozen=True):
     def keys(self) -> Collection[Hashable]:
         return self.ids or self.labels[:1]
 
+    @property
+    def of_jobs(self) -> Collection[JobId]:
+        """The only jobs that can be concerned; none: any."""
+        return self.ids
+
     def matches(self, view: JobView) -> bool:
         return (not self.ids or view.id in self.ids) and _has_all(view.spec.labels, self.labels)
 
@@ -59,6 +64,11 @@ class PodFilter(msgspec.Struct, frozen=True):
     @property
     def keys(self) -> Collection[Hashable]:
         return self.pods or ((self.job,) if self.job is not None else self.labels[:1])
+
+    @property
+    def of_jobs(self) -> Collection[JobId]:
+        """The only jobs whose pods can be concerned; none: any."""
+        return (self.job,) if self.job is not None else frozenset(job for job, _ in self.pods)
 
     def matches(self, view: PodView) -> bool:
         return (

@@ -17,6 +17,7 @@ from typing import Final
 
 from derny.core.queries import Changes, JobView, PodView
 from derny.model.errors import Cancelled, Exhausted, Invalid, NotFound, Overrun, Refusal, TooOld
+from derny.model.ids import JobId
 from derny.model.periods import Limits
 from derny.runtime.commits import Commit, History, merged
 from derny.runtime.interest import (
@@ -49,6 +50,9 @@ class Watch:
         """How far it has read the history."""
         self.when_ended: Callable[[], None] = lambda: None
         """Called when others end the watch: its reader may be stuck, and not come to ask."""
+        of_jobs = [wanted.of_jobs for wanted in (jobs, pods) if wanted is not None]
+        self.only: frozenset[JobId] | None = frozenset().union(*of_jobs) if all(of_jobs) else None
+        """The only jobs that can concern it, if it is about some; what concerns none of them is skipped."""
         self._watches = watches
         self._given = begin
         self._pending: deque[Commit] = deque()
@@ -64,13 +68,11 @@ class Watch:
         """
         self.position = self._given
         while self._ended is None:
-            commit = self._watches.missed_by(self) if self.live_since is None else self._take()
+            commit = await self._watches.missed_by(self) if self.live_since is None else self._take()
             if commit is not None:
                 self._given = commit.revision
                 return commit
-            if self.live_since is None:
-                await asyncio.sleep(0)
-            elif not self._pending:
+            if self.live_since is not None and not self._pending:
                 self._awake.clear()
                 await self._awake.wait()
         raise self._ended()
@@ -127,6 +129,7 @@ class Watches:
         self._of_pods: Index[PodView, Watch] = Index(keys_of_pod)
         # They begin anywhere, so that an id of an earlier daemon means nothing to this one.
         self._numbers = count(1 + randbits(62))
+        self._looking_back = asyncio.Lock()
 
     @property
     def count(self) -> int:
@@ -176,21 +179,31 @@ class Watches:
                 if number % WAKES_PER_SLICE == 0:
                     await asyncio.sleep(0)
         if self._history.trim():
-            self._tend()
+            await self._tend()
 
-    def missed_by(self, watch: Watch) -> Commit | None:
+    async def missed_by(self, watch: Watch) -> Commit | None:
         """The next in the history that concerns the watch. None: not found yet, or there is none, and the
-        watch is live now."""
+        watch is live now.
+
+        After a restart all watches may come back at once: their looks take turns, one in each round of the
+        event loop.
+        """
+        async with self._looking_back:
+            await asyncio.sleep(0)
+            return self._look_back(watch) if watch.id in self._open else None
+
+    def _look_back(self, watch: Watch) -> Commit | None:
         if watch.scanned < self._history.forgotten:
             self._let_go(watch)
             return None
         looks = 0
         for commit in self._history.after(watch.scanned):
             watch.scanned = commit.revision
-            found = watch.selected(commit)
-            if found.size:
+            concerned = watch.only is None or not watch.only.isdisjoint(commit.concerns)
+            found = watch.selected(commit) if concerned else None
+            if found is not None and found.size:
                 return found
-            looks += commit.size
+            looks += commit.size if concerned else 1
             if looks >= LOOKS_PER_SLICE:
                 return None
         self._go_live(watch)
@@ -227,16 +240,20 @@ class Watches:
         if watch.pods is not None:
             self._of_pods.remove(watch, watch.pods)
 
-    def _tend(self) -> None:
+    async def _tend(self) -> None:
         """See to the live watches that would soon be unable to resume: let go of readers that are far
         behind, and tell those that nothing has concerned for long how far that is so."""
-        middle = self._history.middle
-        for watch in [watch for watch in self._open.values() if watch.live_since is not None]:
-            if watch.waits_since is None:
-                if watch.position < middle:
-                    watch.tell(Commit(self._history.revision, [], []))
-            elif watch.waits_since <= middle:
+        middle, woken = self._history.middle, 0
+        for watch in list(self._open.values()):
+            if watch.live_since is None or watch.id not in self._open:
+                continue
+            if watch.waits_since is not None and watch.waits_since <= middle:
                 self._let_go(watch)
+            elif watch.waits_since is None and watch.position < middle:
+                watch.tell(Commit(self._history.revision, [], []))
+                woken += 1
+                if woken % WAKES_PER_SLICE == 0:
+                    await asyncio.sleep(0)
 
     def _let_go(self, watch: Watch) -> None:
         self._close(watch)
