@@ -259,11 +259,6 @@ REFUSED = {
         INVALID,
         ["1001", "requested", "1000", "supported"],
     ),
-    "an override beyond the count": (
-        spec_with(instance_spec={5: PodSpec(), 7: PodSpec()}, instance_count=5),
-        INVALID,
-        ["spec.instance_spec has the key 5", "spec.instance_count, which is 5"],
-    ),
     "no spec for an instance": (
         together(spec_with(default_spec=None, instance_count=2)),
         INVALID,

@@ -203,3 +203,10 @@ def test_a_pool_has_every_kind_in_whole_thousandths():
         PoolResource("memory", 1500, 2500, 3, True),
         PoolResource("disk"),
     )
+
+
+def test_an_override_beyond_the_count_waits_until_the_job_has_so_many(job_message):
+    own = PodSpec(labels=[Label("k", "v")])
+    spec, grown = (read(job_message(count=count, instance_spec={5: own})) for count in (5, 6))
+    assert len(spec.templates) == 1
+    assert grown.template(5).labels == (("k", "v"),)

@@ -137,12 +137,6 @@ def _check_job(message: JobMessage, limits: Limits) -> None:
             f"spec.instance_count: {message.instance_count} pods requested, at most {limits.pods_per_job_max}"
             " supported in one job (limit pods_per_job_max)"
         )
-    for instance in sorted(message.instance_spec):
-        if instance >= message.instance_count:
-            raise Invalid(
-                f"spec.instance_spec has the key {instance}; expected instances below spec.instance_count,"
-                f" which is {message.instance_count}"
-            )
 
 
 def _distinct_pods(message: JobMessage) -> Iterator[tuple[int, str, PodSpec]]:

@@ -55,7 +55,7 @@ THROTTLED = "Task throttled due to failure"
 
 
 def decide_start(state: State, command: StartPod, at: float) -> list[PodsWanted]:
-    """NotFound; Invalid: beyond the job's count, or the job is being deleted.
+    """NotFound, also beyond the job's count; Invalid: the job is being deleted.
 
     Nothing for a pod that is to run anyway.
     """
@@ -75,7 +75,6 @@ def decide_restart(state: State, command: RestartPod, at: float) -> list[Event]:
 
     Nothing while an earlier wish for a new run is pending.
     """
-    state.pod(command.job, command.instance)
     job, pod = _startable(state, command.job, command.instance)
     if pod.goal is not PodState.RUNNING:
         return [PodsWanted(job.id, [pod.instance], PodState.RUNNING)]
@@ -96,10 +95,6 @@ def decide_restart(state: State, command: RestartPod, at: float) -> list[Event]:
 
 def _startable(state: State, job_id: JobId, instance: int) -> tuple[Job, Pod]:
     job = state.job(job_id)
-    if instance >= job.spec.instance_count:
-        raise Invalid(
-            f"pod_name {job_id}-{instance} is beyond the job's instance_count {job.spec.instance_count}"
-        )
     pod = state.pod(job_id, instance)
     if PodState.DELETED in (pod.goal, pod_goal(job.goal)):
         raise Invalid(f"pod {job_id}-{instance} is going to be deleted; expected a pod that is not")

@@ -354,8 +354,8 @@ class JobSpec(betterproto2.Message):
     """
     Exceptions from `default_spec`, by instance number. Each field that is set replaces the default's as a whole;
     `controller` and `revocable` always do. Containers are told apart by their names: those that are named here are
-    laid over the default's of the same name, field by field; a list with other names replaces the default's. Numbers
-    are below the count.
+    laid over the default's of the same name, field by field; a list with other names replaces the default's. Those
+    of instances beyond the count wait until the job has so many.
     """
 
     respool_id: "__peloton__.ResourcePoolId | None" = betterproto2.field(

@@ -391,7 +391,7 @@ class PodServiceStub(betterproto2_grpclib.ServiceStub):
         Starts a pod that was stopped, in a new run; one that runs is left alone. Also lets a stopped job run again. The
         pod comes up after the answer.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT for an instance beyond the job's count or a job that is being deleted.
+        Errors: NOT_FOUND, INVALID_ARGUMENT for a job that is being deleted.
         """
 
         return await self._unary_unary(
@@ -606,7 +606,7 @@ class PodServiceBase(betterproto2_grpclib.ServiceBase):
         Starts a pod that was stopped, in a new run; one that runs is left alone. Also lets a stopped job run again. The
         pod comes up after the answer.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT for an instance beyond the job's count or a job that is being deleted.
+        Errors: NOT_FOUND, INVALID_ARGUMENT for a job that is being deleted.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
