@@ -5,8 +5,16 @@ large the job is. It guards what we do to pods that run well (drains, restarts t
 client orders plainly: stop, delete, restart, update. (API reference, SlaSpec; behaviour, jobs §10.)
 """
 
+from typing import Final
+
 from derny.model.records import Job, Pod
 from derny.model.states import HealthState, PodState, TerminationReason
+
+# Looked up once: through its class a member takes 70 ns in Python 3.11, and this is asked with every write.
+_RUNNING: Final = PodState.RUNNING
+
+_SERVING = frozenset({PodState.RUNNING, PodState.PREEMPTING})
+"""One that is to be preempted serves as long as it has not been killed."""
 
 _COUNTED = frozenset(
     {
@@ -25,15 +33,13 @@ WELL = frozenset({HealthState.HEALTHY, HealthState.DISABLED})
 
 def is_unavailable(pod: Pod) -> bool:
     """Whether the pod should serve and does not, or is about to stop."""
-    if pod.goal is not PodState.RUNNING:
+    if pod.goal is not _RUNNING:
         return False
     if pod.termination is not None:
         return pod.termination.reason in _COUNTED
     if pod.superseded:
         return False
-    # One that is to be preempted serves as long as it has not been killed.
-    serves = pod.state is PodState.RUNNING or pod.state is PodState.PREEMPTING
-    return not serves or pod.health not in WELL
+    return pod.state not in _SERVING or pod.health not in WELL
 
 
 def may_disrupt(job: Job, pod: Pod) -> bool:

@@ -22,6 +22,7 @@ _FULL_TABLE = 2**16 - 1
 
 ENTRIES_MAX = 1000
 """Of one instance; a pod that flaps for a day must not grow without bounds."""
+_BYTES_MAX = ENTRIES_MAX * _ENTRY.size
 RUNS_MAX = 100
 """Of one instance (behaviour, jobs §7.9)."""
 
@@ -90,7 +91,7 @@ def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
         texts.containers.number(undated(pod.containers)) if pod.containers else 0,
     )
     history = pod.history + entry
-    return history if len(history) <= ENTRIES_MAX * _ENTRY.size else _shortened(history, pod.run)
+    return history if len(history) <= _BYTES_MAX else _shortened(history, pod.run)
 
 
 def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:

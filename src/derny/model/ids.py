@@ -26,8 +26,11 @@ ROOT_POOL = PoolId("root")
 DEFAULT_HOST_POOL = HostPoolName("default")
 """Where hosts are that nobody has put elsewhere (behaviour, scheduler §7.2)."""
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
+_RFC_4122 = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_UUID = re.compile(rf"{_RFC_4122}\Z")
 _DECIMAL = re.compile(r"[0-9]{1,20}\Z")
+_POD_NAME = re.compile(rf"({_RFC_4122})-([0-9]{{1,20}})\Z")
+_POD_ID = re.compile(rf"({_RFC_4122})-([0-9]{{1,20}})-([0-9]{{1,20}})\Z")
 _INSTANCE_MAX = 2**32 - 1
 _RUN_MAX = 2**64 - 1
 
@@ -47,26 +50,21 @@ def pod_id(job: JobId, instance: int, run: int) -> PodId:
 
 def parse_pod_name(name: str) -> tuple[JobId, int]:
     """The job and the instance that `name` spells; Invalid when it is no pod name."""
-    job, dash, instance = name.rpartition("-")
-    if dash and is_uuid(job) and _DECIMAL.match(instance) and int(instance) <= _INSTANCE_MAX:
-        return JobId(job), int(instance)
+    found = _POD_NAME.match(name)
+    if found is not None and (instance := int(found[2])) <= _INSTANCE_MAX:
+        return JobId(found[1]), instance
     raise Invalid(f"pod_name {name!r} is not a pod name; expected <job uuid>-<instance number>")
 
 
 def parse_pod_id(text: str) -> tuple[JobId, int, int]:
     """The job, the instance and the run that `text` spells; Invalid when it is no pod id."""
-    name, dash, run = text.rpartition("-")
-    job, dash2, instance = name.rpartition("-")
+    found = _POD_ID.match(text)
     if (
-        dash
-        and dash2
-        and is_uuid(job)
-        and _DECIMAL.match(instance)
-        and int(instance) <= _INSTANCE_MAX
-        and _DECIMAL.match(run)
-        and int(run) <= _RUN_MAX
+        found is not None
+        and (instance := int(found[2])) <= _INSTANCE_MAX
+        and (run := int(found[3])) <= _RUN_MAX
     ):
-        return JobId(job), int(instance), int(run)
+        return JobId(found[1]), instance, run
     raise Invalid(f"pod_id {text!r} is not a pod id; expected <job uuid>-<instance number>-<run number>")
 
 
