@@ -129,6 +129,7 @@ def test_the_tour_of_the_readme_works_as_it_is_written(grpcurl: Grpcurl, daemon:
     assert 0 < cpu["entitlement"] <= cpu["limit"]
     assert cpu["steps"][0].startswith("The hosts that are up")
     job = answers["CreateJob"].message["jobId"]
+    assert answers["ExplainPod"].message["podName"] == {"value": f"{job['value']}-0"}
     # What the tour broke is mended, for the tests that follow.
     assert {"StopAgent", "StartMaintenance"} <= set(answers)
     simulation = "derny.simulation.v1.SimulationService"

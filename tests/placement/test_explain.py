@@ -38,7 +38,7 @@ def a_table() -> HostTable:
 
 
 def test_every_reason_is_told_with_its_hosts() -> None:
-    told = explain(a_table(), Ask(Resources(cpu=4000), constraint=R2), RULES, names=True)
+    told = explain(a_table(), Ask(Resources(cpu=4000), constraint=R2), RULES, names=9)
     assert (told.hosts, told.fitting) == (4, 0)
     assert told.refusals == (
         Refusal(Reason.STATUS, 1, (HostName("down"),)),
@@ -164,7 +164,7 @@ def test_each_change_would_do(
             made.pod_labels.count(*found, rows)
         return made
 
-    told = explain(table(), ask, RULES, names=True)
+    told = explain(table(), ask, RULES, names=9)
     assert bool(told.fitting) is bool(place(table(), ask, 1, RULES).rows)
     assert all(refusal.hosts == len(refusal.names) for refusal in told.refusals)
     named = {name for refusal in told.refusals for name in refusal.names}

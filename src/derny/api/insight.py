@@ -7,6 +7,7 @@ the contract by its package, `derny.insight.v1`. Registered by `app`.
 from functools import partial
 
 from derny.api import wire_in
+from derny.api.pod_insight import PodInsight
 from derny.api.times import rfc3339
 from derny.core import pool_explanation, queries
 from derny.core.pool_explanation import KindExplanation, Loan, PoolExplanation
@@ -21,7 +22,7 @@ from derny.proto.peloton.api.v1alpha.respool import ReservationType, ResourcePoo
 from derny.runtime.loop import Loop
 
 
-class InsightService(v1.InsightServiceBase):
+class InsightService(PodInsight, v1.InsightServiceBase):
     """Explanations of the daemon's decisions."""
 
     def __init__(self, loop: Loop, limits: Limits) -> None:

@@ -87,7 +87,11 @@ async def pods_of_job(loop: Loop, job: JobId, first: int, end: int) -> AsyncIter
 
 def _pods(state: State, job: JobId, first: int, end: int, now: float) -> list[bytes]:
     views = queries.pods_of(state, job, first, end)
-    return [delimited(1, encode(wire_out.pod_summary(view, now))) for view in views]
+    waits = queries.waiting_reasons(state, job, views)
+    return [
+        delimited(1, encode(wire_out.pod_summary(view, now, why)))
+        for view, why in zip(views, waits, strict=True)
+    ]
 
 
 def _size(records: Sequence[bytes]) -> int:
@@ -133,9 +137,10 @@ async def _spec_of(loop: Loop, job: JobId, config: int) -> _Spec:
 def _infos(state: State, job: JobId, instances: Sequence[int], now: float) -> list[tuple[PodView, PodInfo]]:
     made = len(state.job(job).pods)
     views = [queries.pod_info(state, job, instance) for instance in instances if instance < made]
+    waits = queries.waiting_reasons(state, job, views)
     return [
-        (view, PodInfo(status=wire_out.pod_status(view, now, queries.waiting_reason(state, view))))
-        for view in views
+        (view, PodInfo(status=wire_out.pod_status(view, now, why)))
+        for view, why in zip(views, waits, strict=True)
     ]
 
 

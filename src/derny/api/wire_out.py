@@ -141,9 +141,9 @@ def pod_spec(spec: JobSpec, job: JobIdText, instance: int) -> PodSpec:
     return pod
 
 
-def pod_summary(view: PodView, now: float) -> PodSummary:
+def pod_summary(view: PodView, now: float, waits_for: str = "") -> PodSummary:
     """A pod in brief. `now` is for the usage of pods that run."""
-    return PodSummary(PodName(pod_name(view.job, view.instance)), pod_status(view, now))
+    return PodSummary(PodName(pod_name(view.job, view.instance)), pod_status(view, now, waits_for))
 
 
 def pod_status(view: PodView, now: float, waits_for: str = "") -> PodStatus:

@@ -49,7 +49,10 @@ _USERS_OF_KIND: Final = {"cpu": _HARD, "revocable_cpu": _SLACK}
 
 
 class Reason(NamedTuple):
-    """Why a gang waits: a rule at a pool that `need` of one kind would break, or a gang that goes first."""
+    """Why a gang waits: a rule at a pool that `need` of one kind would break, or a gang that goes first.
+
+    `left` is less than nothing where more than `most` is used.
+    """
 
     pool: PoolId
     rule: Rule | None
@@ -129,7 +132,7 @@ def reasons(tree: PoolTree, pool: Pool, pod: Pod) -> list[Reason]:
     if head is pod:
         head = survey(tree, pool).held.get(queue, pod)
     first = [] if head is pod else [Reason(pool.id, None, behind=head)]
-    return first + list(_shortfalls(tree, pool, pod.template))
+    return first + list(shortfalls(tree, pool, pod.template))
 
 
 def sentence(tree: PoolTree, pool: Pool, pod: Pod) -> str:
@@ -137,9 +140,9 @@ def sentence(tree: PoolTree, pool: Pool, pod: Pod) -> str:
     parts: list[str] = []
     for reason in reasons(tree, pool, pod):
         if reason.behind is None:
-            parts.append(_in_words(tree, reason))
+            parts.append(in_words(tree, reason))
         else:
-            short = [_in_words(tree, its) for its in _shortfalls(tree, pool, reason.behind.template)]
+            short = [in_words(tree, its) for its in shortfalls(tree, pool, reason.behind.template)]
             behind = pod_name(reason.behind.job, reason.behind.instance)
             parts += [f"waits behind {behind} in {tree.path(pool)}", *short]
     return "; ".join(dict.fromkeys(parts)) or "waits for the next look"
@@ -173,7 +176,7 @@ def _shared(tree: PoolTree, pool: Pool, template: PodTemplate) -> list[Queue]:
         return []
     lacking = [
         _USERS[reason.rule] & _USERS_OF_KIND.get(reason.kind, _USERS[Rule.LIMIT])
-        for reason in _shortfalls(tree, pool, template)
+        for reason in shortfalls(tree, pool, template)
         if reason.rule is not None
     ]
     narrowest = min(lacking, key=len)
@@ -190,13 +193,14 @@ def _room(tree: PoolTree, pool: Pool, template: PodTemplate) -> int:
     return max(room, 0)
 
 
-def _shortfalls(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Reason]:
+def shortfalls(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Reason]:
+    """Every rule that the admission of such a pod would break now, kind by kind."""
     for bound in bounds(tree, pool, template):
         for kind, most, used, need in zip(
             Resources._fields, bound.most, bound.used, template.demand, strict=True
         ):
             if need and need > most - used:
-                yield Reason(bound.pool.id, bound.rule, kind, need, max(most - used, 0), most)
+                yield Reason(bound.pool.id, bound.rule, kind, need, most - used, most)
 
 
 def bounds(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Bound]:
@@ -216,7 +220,8 @@ def bounds(tree: PoolTree, pool: Pool, template: PodTemplate) -> Iterator[Bound]
         yield Bound(Rule.LIMIT, found, tree.limit(found), found.allocation)
 
 
-def _in_words(tree: PoolTree, reason: Reason) -> str:
-    left, most, need = map(wire_units, (reason.left, reason.most, reason.need))
+def in_words(tree: PoolTree, reason: Reason) -> str:
+    """A rule that would be broken, in a sentence."""
+    left, most, need = map(wire_units, (max(reason.left, 0), reason.most, reason.need))
     path = tree.path(tree.pools[reason.pool])
     return f"{path} has {left:g} of {most:g} {reason.kind} left, {need:g} needed ({reason.rule})"

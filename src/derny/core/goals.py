@@ -135,13 +135,18 @@ def _row(pod: Pod) -> tuple[Step, Delay] | None:
     return row if row is not None or is_at_rest(pod) else RECOVERY
 
 
+def step_of(pod: Pod, periods: Periods) -> tuple[Step, float] | None:
+    """The next step that is owed to the pod, and when; None: it is at rest."""
+    row = _row(pod)
+    return None if row is None else (row[0], pod.changed_at + row[1](pod, periods))
+
+
 def owed_to_pod(state: State, pod: Pod, at: float, periods: Periods) -> Step | None:
     """The step to take now. None: nothing is owed, or not yet; then a timer has been set."""
-    row = _row(pod)
-    if row is None:
+    owed = step_of(pod, periods)
+    if owed is None:
         return None
-    step, delay_s = row
-    due = pod.changed_at + delay_s(pod, periods)
+    step, due = owed
     if due > at:
         state.timers.add(min(due, at + LOOK_AGAIN_S), pod)
         throttled = step is Step.RESTART and pod.failures > 0

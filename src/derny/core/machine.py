@@ -13,7 +13,7 @@ any loop.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from derny.capacity.admission import admissible
 from derny.core import (
@@ -114,6 +114,14 @@ VAIN_COST = 4
 """What a look at a pool's queues counts against a turn's budget that lets nobody go, in entities."""
 
 
+class Terms(NamedTuple):
+    """What a machine goes by."""
+
+    periods: Periods
+    limits: Limits
+    rules: Rules
+
+
 class Machine:
     """All state, and the only way to change it."""
 
@@ -130,6 +138,7 @@ class Machine:
         self.state.cursor = seed
         self.state.tree.preemption = preempting.enabled
         self._preemption = Preemption(self.state, periods, limits, preempting)
+        self.terms = Terms(periods, limits, rules)
         self._periods = periods
         self._limits = limits
         self._effects: list[Effect] = []

@@ -310,12 +310,30 @@ def host_pools(state: State) -> list[tuple[HostPoolName, list[HostName]]]:
     return [(name, list(members)) for name, members in state.host_pools.items()]
 
 
-def waiting_reason(state: State, pod: PodView) -> str:
+def waiting_reason(state: State, pod: PodView | Pod) -> str:
     """Why a PENDING pod has not been admitted, in a sentence; empty for pods in other states."""
     if pod.state is not PodState.PENDING:
         return ""
     pool = state.tree.pools[state.jobs[pod.job].spec.pool]
     return admission.sentence(state.tree, pool, state.pod(pod.job, pod.instance))
+
+
+def waiting_reasons(state: State, job: JobId, pods: Sequence[PodView]) -> list[str]:
+    """As `waiting_reason`, of several pods of one job; what is the same for many is found once."""
+    pool = state.tree.pools[state.jobs[job].spec.pool]
+    heads = [front.head for front in admission.fronts(pool)]
+    said: dict[tuple[int, bool], str] = {}
+    found = []
+    for pod in pods:
+        is_head = any((head.job, head.instance) == (job, pod.instance) for head in heads)
+        key = id(pod.template), is_head
+        if pod.state is not PodState.PENDING:
+            found.append("")
+            continue
+        if key not in said:
+            said[key] = waiting_reason(state, pod)
+        found.append(said[key])
+    return found
 
 
 def _occurring(counts: list[int]) -> dict[PodState, int]:

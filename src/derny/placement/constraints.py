@@ -90,6 +90,14 @@ def pod_labels(constraint: Constraint | None) -> tuple[Label, ...]:
     return tuple(found)
 
 
+def host_labels(constraint: Constraint | None) -> tuple[Label, ...]:
+    """The labels of hosts that a constraint speaks of, each once."""
+    found = dict.fromkeys(
+        (label.key, label.value) for label in _label_constraints(constraint) if label.kind is LabelKind.HOST
+    )
+    return tuple(found)
+
+
 @lru_cache(maxsize=1024)
 def asks_for_exclusive(constraint: Constraint | None) -> bool:
     """Whether exclusive hosts are open to the pod: any constraint on a host label of that key will do."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from derny.model.ids import HostName
 from derny.model.resources import MILLI
@@ -29,10 +30,10 @@ _SORTS_MAX: Final = 64
 class Refusal(msgspec.Struct, frozen=True):
     """One thing that keeps the pod off some hosts.
 
-    `names` are theirs, in order of registration, if they were asked for. For INSUFFICIENT_RESOURCES: `kind`
-    is one of `hosts.KINDS`, and `shortfall` what the pod lacks of it on the nearest of them; for PORTS, how
-    many ports; thousandths but for file descriptors and ports. For MISMATCH_CONSTRAINTS and HOST_POOL,
-    `clause` is the part of the constraint that mismatches, in words.
+    `names` are theirs, in order of registration, as many as were asked for. For INSUFFICIENT_RESOURCES:
+    `kind` is one of `hosts.KINDS`, and `shortfall` what the pod lacks of it on the nearest of them; for
+    PORTS, how many ports; thousandths but for file descriptors and ports. For MISMATCH_CONSTRAINTS and
+    HOST_POOL, `clause` is the part of the constraint that mismatches, in words.
     """
 
     reason: Reason
@@ -75,15 +76,20 @@ class Explanation(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
-def explain(table: HostTable, ask: Ask, rules: Rules, *, names: bool = False) -> Explanation:
-    """All that keeps a pod off the hosts, as the table stands. `names`: also which hosts."""
+def explain(table: HostTable, ask: Ask, rules: Rules, *, names: int = 0) -> Explanation:
+    """All that keeps a pod off the hosts, as the table stands. `names`: how many hosts of each reason are
+    named."""
     everywhere = slice(0, len(table))
     found = list(filters(table, ask, rules, everywhere))
     times = np.zeros(len(table), np.int64)
     for each in found:
         times += each.refuses
     fitting = int(np.count_nonzero(times == 0))
-    refusals = [_refusal(table, ask, each, names) for each in found if each.refuses.any()]
+    refusals = [
+        _refusal(table, ask, each, np.flatnonzero(each.refuses), names)
+        for each in found
+        if each.refuses.any()
+    ]
     changes: list[Change] = []
     if not fitting:
         for each in found:
@@ -93,9 +99,19 @@ def explain(table: HostTable, ask: Ask, rules: Rules, *, names: bool = False) ->
     return Explanation(len(table), fitting, tuple(refusals), tuple(changes))
 
 
-def _refusal(table: HostTable, ask: Ask, refusal: Filter, names: bool) -> Refusal:
-    rows = np.flatnonzero(refusal.refuses)
-    told = tuple(table.name_of[row] for row in rows.tolist()) if names else ()
+def explain_at(table: HostTable, ask: Ask, rules: Rules, row: int) -> tuple[Refusal, ...]:
+    """All that keeps a pod off the one host that it shall come back to; that the host is held is no reason
+    (`engine.place_at`)."""
+    rows = np.array([row])
+    return tuple(
+        _refusal(table, ask, each, rows, 1)
+        for each in filters(table, ask, rules, rows)
+        if each.refuses.any() and each.reason is not Reason.HELD
+    )
+
+
+def _refusal(table: HostTable, ask: Ask, refusal: Filter, rows: NDArray[np.int64], names: int) -> Refusal:
+    told = tuple(table.name_of[row] for row in rows[:names].tolist())
     if refusal.reason is Reason.RESOURCES:
         most = int(table.free_units[refusal.kind, rows].max())
         short = ask.needs[refusal.kind] - max(most, 0)

@@ -50,6 +50,12 @@ class HostLabels:
         for label in new:
             _add(self._rows, label, row, 1)
 
+    def copied(self, labels: Iterable[Label]) -> "HostLabels":
+        """What is known of these labels, and of no others."""
+        made = HostLabels()
+        made._rows = {label: dict(self._rows[label]) for label in labels if label in self._rows}
+        return made
+
     def keep(self, constraint: Constraint, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Remember the verdict of a constraint over all hosts; returns it."""
         if len(self.masks) >= _MASKS_MAX:
@@ -68,6 +74,20 @@ class PodLabels:
         self._uncounted: dict[Label, dict[JobId, None]] = {}
         self._raised: dict[Label, int] = {}
         self._clock = 0
+
+    def copied(self, labels: Iterable[Label]) -> "PodLabels":
+        """What is known of these labels, and of no others."""
+        made = PodLabels()
+        made._clock = self._clock
+        for label in labels:
+            if label in self.carriers:
+                made.carriers[label] = dict(self.carriers[label])
+                made._raised[label] = self._raised[label]
+            if label in self._rows:
+                made._rows[label] = dict(self._rows[label])
+            if label in self._uncounted:
+                made._uncounted[label] = dict(self._uncounted[label])
+        return made
 
     def counts(self, label: Label) -> Counts:
         """On which rows pods carry the label, and how often; only of a label that has been counted."""

@@ -19,7 +19,7 @@ from anyio import CancelScope
 from derny.core.commands import Command
 from derny.core.effects import Effect
 from derny.core.events import Event
-from derny.core.machine import Machine
+from derny.core.machine import Machine, Terms
 from derny.core.state import State
 from derny.journal import codec
 from derny.journal.store import Journal
@@ -87,6 +87,11 @@ class Loop:
     def state(self) -> State:
         """The state as it is at this moment, durable or not: for what is never told, as gates."""
         return self._machine.state
+
+    @property
+    def terms(self) -> Terms:
+        """What the machine goes by, for explanations."""
+        return self._machine.terms
 
     async def submit(self, command: Command) -> list[Event]:
         """What the command caused, once it is durable. Raises its Refusal; Exhausted, Unavailable: not

@@ -4,14 +4,25 @@
 # This file has been @generated
 
 __all__ = (
+    "ExplainJobRequest",
+    "ExplainJobResponse",
+    "ExplainPodRequest",
+    "ExplainPodResponse",
     "ExplainResourcePoolRequest",
     "ExplainResourcePoolResponse",
+    "HostReason",
     "InsightServiceBase",
     "InsightServiceStub",
     "KindExplanation",
     "Loan",
+    "Obstacle",
+    "ObstacleKind",
+    "PoolRule",
+    "Remedy",
+    "RemedyAction",
 )
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +39,335 @@ if TYPE_CHECKING:
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class ObstacleKind(betterproto2.Enum):
+    """
+    What sort of thing is in a pod's way.
+    """
+
+    INVALID = 0
+    """
+    Not used.
+    """
+
+    POOL_RULE = 1
+    """
+    Its admission would break a rule of a pool.
+    """
+
+    BEHIND = 2
+    """
+    Another pod goes first.
+    """
+
+    NO_HOST = 3
+    """
+    No host takes it.
+    """
+
+    OWN_HOST = 4
+    """
+    It waits for one certain host: the one that has its volume, or that is kept for it.
+    """
+
+    TURN = 5
+    """
+    Nothing: it is looked at next.
+    """
+
+    BACK_OFF = 6
+    """
+    It has failed, and waits for its back-off to pass.
+    """
+
+    GATE = 7
+    """
+    An operator has closed a gate that it has to pass.
+    """
+
+    STOPPED = 8
+    """
+    It is stopped, or its job is.
+    """
+
+    WORKFLOW = 9
+    """
+    The workflow of its job has not begun it.
+    """
+
+    ENDING = 10
+    """
+    Its run is being ended: killed, preempted, replaced, deleted.
+    """
+
+    LAUNCHING = 11
+    """
+    Its agent is launching it.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "OBSTACLE_KIND_INVALID",
+            1: "OBSTACLE_KIND_POOL_RULE",
+            2: "OBSTACLE_KIND_BEHIND",
+            3: "OBSTACLE_KIND_NO_HOST",
+            4: "OBSTACLE_KIND_OWN_HOST",
+            5: "OBSTACLE_KIND_TURN",
+            6: "OBSTACLE_KIND_BACK_OFF",
+            7: "OBSTACLE_KIND_GATE",
+            8: "OBSTACLE_KIND_STOPPED",
+            9: "OBSTACLE_KIND_WORKFLOW",
+            10: "OBSTACLE_KIND_ENDING",
+            11: "OBSTACLE_KIND_LAUNCHING",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "OBSTACLE_KIND_INVALID": 0,
+            "OBSTACLE_KIND_POOL_RULE": 1,
+            "OBSTACLE_KIND_BEHIND": 2,
+            "OBSTACLE_KIND_NO_HOST": 3,
+            "OBSTACLE_KIND_OWN_HOST": 4,
+            "OBSTACLE_KIND_TURN": 5,
+            "OBSTACLE_KIND_BACK_OFF": 6,
+            "OBSTACLE_KIND_GATE": 7,
+            "OBSTACLE_KIND_STOPPED": 8,
+            "OBSTACLE_KIND_WORKFLOW": 9,
+            "OBSTACLE_KIND_ENDING": 10,
+            "OBSTACLE_KIND_LAUNCHING": 11,
+        }
+
+
+class RemedyAction(betterproto2.Enum):
+    """
+    What to do about an obstacle.
+    """
+
+    INVALID = 0
+    """
+    Not used.
+    """
+
+    ASK_LESS = 1
+    """
+    Ask for no more than `amount` of `resource`.
+    """
+
+    LEAVE_OUT = 2
+    """
+    Leave out the part of the constraint that `subject` is.
+    """
+
+    ADD_HOST = 3
+    """
+    Add one more host like `subject`.
+    """
+
+    RAISE_LIMIT = 4
+    """
+    Raise the limit of the pool `subject` to at least `amount` of `resource`.
+    """
+
+    RAISE_RESERVATION = 5
+    """
+    Raise the reservation of the pool `subject` to at least `amount` of `resource`.
+    """
+
+    RAISE_PRIORITY = 6
+    """
+    Raise sla.priority to `amount`, so that the pod goes before the other one.
+    """
+
+    START = 7
+    """
+    Start the pod or the job `subject`.
+    """
+
+    OPEN_GATE = 8
+    """
+    Open the gate `subject` (AdminService.RemoveLockdown).
+    """
+
+    RESUME_WORKFLOW = 9
+    """
+    Resume the workflow of the job `subject`.
+    """
+
+    RETURN_HOST = 10
+    """
+    Bring the host `subject` back into service.
+    """
+
+    DELETE_VOLUME = 11
+    """
+    Delete the volume `subject`, and what is in it: then any host will do.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "REMEDY_ACTION_INVALID",
+            1: "REMEDY_ACTION_ASK_LESS",
+            2: "REMEDY_ACTION_LEAVE_OUT",
+            3: "REMEDY_ACTION_ADD_HOST",
+            4: "REMEDY_ACTION_RAISE_LIMIT",
+            5: "REMEDY_ACTION_RAISE_RESERVATION",
+            6: "REMEDY_ACTION_RAISE_PRIORITY",
+            7: "REMEDY_ACTION_START",
+            8: "REMEDY_ACTION_OPEN_GATE",
+            9: "REMEDY_ACTION_RESUME_WORKFLOW",
+            10: "REMEDY_ACTION_RETURN_HOST",
+            11: "REMEDY_ACTION_DELETE_VOLUME",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "REMEDY_ACTION_INVALID": 0,
+            "REMEDY_ACTION_ASK_LESS": 1,
+            "REMEDY_ACTION_LEAVE_OUT": 2,
+            "REMEDY_ACTION_ADD_HOST": 3,
+            "REMEDY_ACTION_RAISE_LIMIT": 4,
+            "REMEDY_ACTION_RAISE_RESERVATION": 5,
+            "REMEDY_ACTION_RAISE_PRIORITY": 6,
+            "REMEDY_ACTION_START": 7,
+            "REMEDY_ACTION_OPEN_GATE": 8,
+            "REMEDY_ACTION_RESUME_WORKFLOW": 9,
+            "REMEDY_ACTION_RETURN_HOST": 10,
+            "REMEDY_ACTION_DELETE_VOLUME": 11,
+        }
+
+
+@dataclass(eq=False, repr=False)
+class ExplainJobRequest(betterproto2.Message):
+    """
+    What InsightService.ExplainJob takes.
+    """
+
+    job_id: "___peloton__api__v1alpha__peloton__.JobId | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The job.
+    """
+
+    hosts_limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many hosts to name for each reason, at most. 0: 10. At most 10,000; all are counted in any case.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "ExplainJobRequest", ExplainJobRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ExplainJobResponse(betterproto2.Message):
+    """
+    What InsightService.ExplainJob answers with: pods that do not run, for the same reasons.
+    """
+
+    count: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    How many.
+    """
+
+    instances: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Their instances, as ranges with inclusive ends.
+    """
+
+    pod: "ExplainPodResponse | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The first of them, which speaks for all.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "ExplainJobResponse", ExplainJobResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ExplainPodRequest(betterproto2.Message):
+    """
+    What InsightService.ExplainPod takes.
+    """
+
+    pod_name: "___peloton__api__v1alpha__peloton__.PodName | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The pod.
+    """
+
+    hosts_limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many hosts to name for each reason, at most. 0: 10. At most 10,000; all are counted in any case.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "ExplainPodRequest", ExplainPodRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ExplainPodResponse(betterproto2.Message):
+    """
+    What InsightService.ExplainPod answers.
+    """
+
+    pod_name: "___peloton__api__v1alpha__peloton__.PodName | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The pod.
+    """
+
+    pod_id: "___peloton__api__v1alpha__peloton__.PodId | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Its current run. Absent while the instance has not been begun.
+    """
+
+    state: "___peloton__api__v1alpha__pod__.PodState" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: ___peloton__api__v1alpha__pod__.PodState(0)
+    )
+    """
+    Its state, as PodStatus has it.
+    """
+
+    desired_state: "___peloton__api__v1alpha__pod__.PodState" = betterproto2.field(
+        4, betterproto2.TYPE_ENUM, default_factory=lambda: ___peloton__api__v1alpha__pod__.PodState(0)
+    )
+    """
+    Its goal.
+    """
+
+    host: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The host that it is on, while it is on one.
+    """
+
+    since: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Since when it is in this state, as RFC 3339.
+    """
+
+    message: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The message of its PodStatus.
+    """
+
+    obstacles: "list[Obstacle]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What is in the way; nothing while it runs. It runs once all are cleared.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "ExplainPodResponse", ExplainPodResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -95,6 +435,47 @@ class ExplainResourcePoolResponse(betterproto2.Message):
 default_message_pool.register_message(
     "derny.insight.v1", "ExplainResourcePoolResponse", ExplainResourcePoolResponse
 )
+
+
+@dataclass(eq=False, repr=False)
+class HostReason(betterproto2.Message):
+    """
+    One reason why hosts refuse a pod.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    MISMATCH_STATUS (down, draining or lost), HELD (kept for other pods), INSUFFICIENT_RESOURCES, SCARCE_RESOURCES
+    (kept for pods that ask for gpus), PORTS, HOST_POOL or MISMATCH_CONSTRAINTS.
+    """
+
+    hosts: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many hosts.
+    """
+
+    hostnames: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The first of them, as many as were asked for.
+    """
+
+    resource: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    INSUFFICIENT_RESOURCES, PORTS: what is short: a kind of resource, `fds` or `ports`.
+    """
+
+    shortfall: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    How much is short on the host that has the most of it.
+    """
+
+    clause: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    MISMATCH_CONSTRAINTS, HOST_POOL: the part of the constraint that mismatches.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "HostReason", HostReason)
 
 
 @dataclass(eq=False, repr=False)
@@ -226,6 +607,146 @@ class Loan(betterproto2.Message):
 default_message_pool.register_message("derny.insight.v1", "Loan", Loan)
 
 
+@dataclass(eq=False, repr=False)
+class Obstacle(betterproto2.Message):
+    """
+    One thing in a pod's way.
+    """
+
+    kind: "ObstacleKind" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: ObstacleKind(0)
+    )
+    """
+    What sort of thing.
+    """
+
+    sentence: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The whole of it, for a reader.
+    """
+
+    remedies: "list[Remedy]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What would clear it: any one of these, the smallest first. Empty where there is nothing to do but wait, or no
+    single change would do.
+    """
+
+    until: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    When it goes away by itself, as RFC 3339. Empty where nobody knows.
+    """
+
+    pool_rule: "PoolRule | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    POOL_RULE: which rule.
+    """
+
+    behind: "___peloton__api__v1alpha__peloton__.PodName | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    BEHIND: who goes first.
+    """
+
+    host: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    OWN_HOST, LAUNCHING: the host.
+    """
+
+    host_reasons: "list[HostReason]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    NO_HOST, OWN_HOST: why hosts refuse it, in the order in which they are looked at. A host may be refused for
+    several reasons.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "Obstacle", Obstacle)
+
+
+@dataclass(eq=False, repr=False)
+class PoolRule(betterproto2.Message):
+    """
+    A rule of a pool. Amounts are in the units of the pool's configuration.
+    """
+
+    path: "___peloton__api__v1alpha__respool__.ResourcePoolPath | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The pool: the pod's own, or one above it.
+    """
+
+    rule: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    `entitlement`, `slack entitlement`, `controller limit`, `reservation`, `limit`.
+    """
+
+    resource: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    `cpu`, `gpu`, `memory`, `disk` or `revocable_cpu`.
+    """
+
+    need: "float" = betterproto2.field(4, betterproto2.TYPE_DOUBLE)
+    """
+    What the pod needs of it.
+    """
+
+    left: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    What is left.
+    """
+
+    most: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
+    """
+    The most there may be in use.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "PoolRule", PoolRule)
+
+
+@dataclass(eq=False, repr=False)
+class Remedy(betterproto2.Message):
+    """
+    One thing that would clear an obstacle.
+    """
+
+    action: "RemedyAction" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: RemedyAction(0)
+    )
+    """
+    What to do.
+    """
+
+    sentence: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The whole of it, for a reader.
+    """
+
+    subject: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What to do it to.
+    """
+
+    resource: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    A kind of resource, `fds` or `ports`.
+    """
+
+    amount: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    How much, in the units of the spec.
+    """
+
+    hosts: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    How many hosts would take the pod then, where it is hosts that refuse it.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "Remedy", Remedy)
+
+
 class InsightServiceStub(betterproto2_grpclib.ServiceStub):
     """
     Answers to "why": read-only, in numbers and in plain words.
@@ -256,8 +777,59 @@ class InsightServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def explain_pod(
+        self,
+        message: "ExplainPodRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ExplainPodResponse":
+        """
+        Why a pod does not run: every obstacle at once, and for each of them what would clear it, the smallest change
+        first. The pod runs once all of them are cleared. One that runs says so, and where.
+
+        Errors: INVALID_ARGUMENT for a name that is no pod name, or a limit that is too large; NOT_FOUND if the job does
+        not exist, or is not to have such a pod.
+        """
+
+        return await self._unary_unary(
+            "/derny.insight.v1.InsightService/ExplainPod",
+            message,
+            ExplainPodResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def explain_job(
+        self,
+        message: "ExplainJobRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[ExplainJobResponse]":
+        """
+        Why pods of a job do not run: alike ones together, with what ExplainPod says of the first of them. A job whose
+        pods all run is answered with nothing.
+
+        Errors: INVALID_ARGUMENT for a limit that is too large; NOT_FOUND if there is no such job.
+        """
+
+        async for response in self._unary_stream(
+            "/derny.insight.v1.InsightService/ExplainJob",
+            message,
+            ExplainJobResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
 
 from ....peloton.api.v1alpha import peloton as ___peloton__api__v1alpha__peloton__
+from ....peloton.api.v1alpha import pod as ___peloton__api__v1alpha__pod__
 from ....peloton.api.v1alpha import respool as ___peloton__api__v1alpha__respool__
 
 
@@ -279,6 +851,28 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def explain_pod(self, message: "ExplainPodRequest") -> "ExplainPodResponse":
+        """
+        Why a pod does not run: every obstacle at once, and for each of them what would clear it, the smallest change
+        first. The pod runs once all of them are cleared. One that runs says so, and where.
+
+        Errors: INVALID_ARGUMENT for a name that is no pod name, or a limit that is too large; NOT_FOUND if the job does
+        not exist, or is not to have such a pod.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def explain_job(self, message: "ExplainJobRequest") -> "AsyncIterator[ExplainJobResponse]":
+        """
+        Why pods of a job do not run: alike ones together, with what ExplainPod says of the first of them. A job whose
+        pods all run is answered with nothing.
+
+        Errors: INVALID_ARGUMENT for a limit that is too large; NOT_FOUND if there is no such job.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+        yield ExplainJobResponse()
+
     async def __rpc_explain_resource_pool(
         self, stream: "grpclib.server.Stream[ExplainResourcePoolRequest, ExplainResourcePoolResponse]"
     ) -> None:
@@ -287,6 +881,25 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.explain_resource_pool(request)
         await stream.send_message(response)
 
+    async def __rpc_explain_pod(
+        self, stream: "grpclib.server.Stream[ExplainPodRequest, ExplainPodResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.explain_pod(request)
+        await stream.send_message(response)
+
+    async def __rpc_explain_job(
+        self, stream: "grpclib.server.Stream[ExplainJobRequest, ExplainJobResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        await self._call_rpc_handler_server_stream(
+            self.explain_job,
+            stream,
+            request,
+        )
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/derny.insight.v1.InsightService/ExplainResourcePool": grpclib.const.Handler(
@@ -294,5 +907,17 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 ExplainResourcePoolRequest,
                 ExplainResourcePoolResponse,
+            ),
+            "/derny.insight.v1.InsightService/ExplainPod": grpclib.const.Handler(
+                self.__rpc_explain_pod,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ExplainPodRequest,
+                ExplainPodResponse,
+            ),
+            "/derny.insight.v1.InsightService/ExplainJob": grpclib.const.Handler(
+                self.__rpc_explain_job,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                ExplainJobRequest,
+                ExplainJobResponse,
             ),
         }
