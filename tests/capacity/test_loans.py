@@ -1,7 +1,7 @@
 """Who would give back to whom: the divisions of user guides and hand-made ones."""
 
 from derny.capacity.entitlement import Division, divide
-from derny.capacity.loans import gets_back_from, gives_back_to, lent
+from derny.capacity.loans import NAMED, gets_back_from, gives_back_to, lent
 from derny.model.specs import PoolResource
 
 
@@ -54,3 +54,11 @@ def test_what_is_held_too_much_already_is_owed_once() -> None:
     division, held = three(10, 80, 80), [10, 80, 10]
     assert gives_back_to(division, 1, held) == [(2, 35), (0, 5)]
     assert gets_back_from(division, 0, held) == [(1, 5)]
+
+
+def test_of_many_that_wait_the_largest_are_named() -> None:
+    """The first holds all; of the others each waits for the reservation of one more than the one before."""
+    parts = [PoolResource("cpu", number, 1000) for number in range(50)]
+    division = divide(2000, parts, [2000, *range(1, 50)])
+    found = gives_back_to(division, 0, [2000] + [0] * 49)
+    assert found == [(number, number) for number in range(49, 49 - NAMED, -1)]

@@ -3,8 +3,8 @@
 import pytest
 
 from builders import POOL, Bench, a_job, a_template, job_id, pool_id
-from derny.core import commands
-from derny.core.pool_explanation import KindExplanation, Loan, explain_pool
+from derny.core import commands, events
+from derny.core.pool_explanation import KindExplanation, Loan, explained, facts_of
 from derny.model.errors import NotFound
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.specs import PoolResource, PoolSpec
@@ -34,12 +34,12 @@ def bench() -> Bench:
 
 
 def cpu_of(bench: Bench, pool: PoolId) -> KindExplanation:
-    return explain_pool(bench.machine.state, pool).kinds[0]
+    return explained(facts_of(bench.machine.state, pool)).kinds[0]
 
 
 def test_a_pool_that_is_not_there_is_not_found(bench: Bench) -> None:
     with pytest.raises(NotFound):
-        explain_pool(bench.machine.state, PoolId("nowhere"))
+        explained(facts_of(bench.machine.state, PoolId("nowhere")))
 
 
 def test_what_is_held_is_as_it_is_now_and_the_steps_lead_from_the_root_down(bench: Bench) -> None:
@@ -76,7 +76,7 @@ def test_slack_is_told_apart(bench: Bench) -> None:
     bench.create(a_job(3, template=a_template(revocable=True)), job_id(1))
     bench.create(a_job(2), job_id(2))
     bench.after(5)
-    cpu, _gpu, memory, _disk = explain_pool(bench.machine.state, POOL).kinds
+    cpu, _gpu, memory, _disk = explained(facts_of(bench.machine.state, POOL)).kinds
     assert (cpu.allocation, cpu.slack_allocation, cpu.slack_entitlement) == (2_000, 3_000, 16_000)
     assert (memory.allocation, memory.slack_allocation) == (200_000, 300_000)
     assert (memory.slack_demand, memory.slack_entitlement) == (0, 300_000)
@@ -86,10 +86,33 @@ def test_slack_is_told_apart(bench: Bench) -> None:
 
 def test_a_pool_of_this_very_moment_has_no_steps_yet(bench: Bench) -> None:
     bench.do(commands.CreatePool(pool_id(9), cpu_pool("new", A, 0)))
-    found = explain_pool(bench.machine.state, pool_id(9))
+    found = explained(facts_of(bench.machine.state, pool_id(9)))
     assert not found.is_current
     assert found.kinds[0].steps == (
         "The pool was not there at the last calculation; the next one is due at once.",
     )
     bench.after(1)
-    assert explain_pool(bench.machine.state, pool_id(9)).is_current
+    assert explained(facts_of(bench.machine.state, pool_id(9))).is_current
+
+
+def test_facts_keep_what_they_were_taken_of_whatever_happens_before_they_are_explained(bench: Bench) -> None:
+    bench.create(a_job(32, BORROWER, template=a_template(cpu=1, memory=1, disk=1, preemptible=True)))
+    bench.after(5)
+    facts = facts_of(bench.machine.state, BORROWER)
+    was = explained(facts)
+    bench.create(a_job(32, LENDER, template=a_template(cpu=1, memory=1, disk=1)), job_id(2))
+    bench.delete(force=True)
+    bench.obey()
+    bench.do(commands.DeletePool(BORROWER))
+    bench.after(60)
+    assert explained(facts) == was
+    with pytest.raises(NotFound):
+        facts_of(bench.machine.state, BORROWER)
+
+
+def test_a_sibling_that_is_gone_by_now_is_not_named(bench: Bench) -> None:
+    bench.create(a_job(32, BORROWER, template=a_template(cpu=1, memory=1, disk=1, preemptible=True)))
+    bench.after(5)
+    bench.machine.replay(bench.at, [events.PoolRemoved(LENDER)])
+    found = cpu_of(bench, BORROWER)
+    assert found.gives_back_to == (Loan("/b", 16_000, "/a"),)

@@ -12,7 +12,7 @@ from builders import Daemon, RecordedAgents, a_host, a_job, a_template, drive, j
 from derny.core import commands
 from derny.core.audit import audit, fingerprint
 from derny.core.machine import Machine
-from derny.core.pool_explanation import explain_pool
+from derny.core.pool_explanation import explained, facts_of
 from derny.journal import codec
 from derny.journal.store import Journal
 from derny.model.ids import ROOT_POOL
@@ -93,7 +93,7 @@ async def test_the_guides_three_pools_lend_and_claim_back() -> None:
         assert entitled(daemon) == [10, 45, 45], "figure 2"
         assert held(daemon) == [10, 45, 45]
         assert [running_pods(daemon, number) for number in range(3)] == [10, 45, 45]
-        lender = explain_pool(daemon.state, pool_id(0)).kinds[0]
+        lender = explained(facts_of(daemon.state, pool_id(0))).kinds[0]
         assert lender.lent == 10_000
         assert [(loan.path, loan.amount) for loan in lender.gets_back_from] == [
             ("/rp2", 5000),
@@ -102,7 +102,7 @@ async def test_the_guides_three_pools_lend_and_claim_back() -> None:
         await run_pods(daemon, 3, 40, 0)
         await passes(daemon, 0.001)
         assert entitled(daemon) == pytest.approx([100 / 3] * 3, abs=0.01), "figure 3"
-        borrower = explain_pool(daemon.state, pool_id(1)).kinds[0]
+        borrower = explained(facts_of(daemon.state, pool_id(1))).kinds[0]
         assert [(loan.path, loan.amount) for loan in borrower.gives_back_to] == [("/rp1", 11_667)]
 
     await live(10, 10, story)

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from derny.capacity.tree import PoolTree
 from derny.model.ids import PoolId
 from derny.model.records import Pool
-from derny.model.resources import KINDS, Resources
+from derny.model.resources import KINDS, Resources, total
 from derny.model.specs import PoolResource
 
 SLACK_PERCENT: Final = 20.0
@@ -86,8 +86,8 @@ def claims_of(tree: PoolTree) -> list[Claim]:
     children = [[position[child] for child in pool.children] for pool in pools]
     for index in range(len(pools) - 1, -1, -1):
         if below := children[index]:
-            demands[index] = _sum([demands[child] for child in below])
-            slack_demands[index] = _sum([slack_demands[child] for child in below])
+            demands[index] = total([demands[child] for child in below])
+            slack_demands[index] = total([slack_demands[child] for child in below])
     configured = map(tree.resources, pools)
     claims = list(map(_claim, pools, configured, children, demands, slack_demands))
     for index in range(len(claims) - 1, -1, -1):
@@ -148,26 +148,25 @@ def by_kind(resources: Resources) -> Amounts:
     return (resources.cpu, resources.gpu, resources.memory, resources.disk)
 
 
-def _sum(parts: list[Resources]) -> Resources:
-    return Resources(*map(sum, zip(*parts, strict=True)))
-
-
 def entitle(claims: Sequence[Claim], capacity: Resources) -> list[Entitlement]:
     """The entitlement of each claim's pool, in their order."""
-    return _entitle(claims, capacity, range(len(claims)), None)
+    granted = _divided(claims, capacity, range(len(claims)), None)
+    return [_entitlement(*parts) for parts in zip(*granted, strict=True)]
 
 
 def traced(claims: Sequence[Claim], capacity: Resources, parents: Sequence[int]) -> Trace:
     """The same calculation, as far as it divides what the pools at these positions have: a way down from the
     root."""
     trace: Trace = {}
-    _entitle(claims, capacity, parents, trace)
+    _divided(claims, capacity, parents, trace)
     return trace
 
 
-def _entitle(
+def _divided(
     claims: Sequence[Claim], capacity: Resources, parents: Sequence[int], trace: Trace | None
-) -> list[Entitlement]:
+) -> tuple[list[Amounts], list[Amounts], list[int]]:
+    """What each pool gets of all kinds, how much of that is for its revocable pods, and its revocable cpu;
+    `parents` are those whose part is divided further, parents first."""
     granted: list[Amounts] = [by_kind(capacity)] * len(claims)
     carved: list[Amounts] = [(0,) * len(KINDS)] * len(claims)
     slack_cpu = [capacity.revocable_cpu] * len(claims)
@@ -185,7 +184,7 @@ def _entitle(
         for child, amounts, cpu in zip(claim.children, totals, slack.totals, strict=True):
             granted[child], slack_cpu[child] = amounts, cpu
             carved[child] = _carved(claims[child], amounts)
-    return [_entitlement(*parts) for parts in zip(granted, carved, slack_cpu, strict=True)]
+    return granted, carved, slack_cpu
 
 
 def _divided_by_kind(available: Amounts, children: list[Claim]) -> list[Division]:

@@ -12,8 +12,8 @@ from derny.capacity.entitlement import Division, divide
 
 LENDERS: Final = 3
 """How many are asked what they would take back, each with a division of its own: the largest."""
-DEBTORS: Final = 10
-"""How many are named of those that would have to give back."""
+NAMED: Final = 10
+"""How many are named of those that wait, and of those that would have to give back: the largest."""
 
 Loans = list[tuple[int, int]]
 """(sibling, amount) in the order in which they would move."""
@@ -25,15 +25,16 @@ def lent(division: Division, pool: int) -> int:
 
 
 def gives_back_to(division: Division, pool: int, held: Sequence[int]) -> Loans:
-    """Who would take what the pool holds: first those that wait for what it holds too much, then the largest
-    lenders, each by itself and with all that it lends."""
+    """Who would take what the pool holds: first those that wait for what it holds too much, the most first,
+    then the largest lenders, each by itself and with all that it lends."""
     if held[pool] <= division.parts[pool].reservation:
         return []
     siblings = [sibling for sibling in range(len(held)) if sibling != pool]
-    lenders = sorted(siblings, key=lambda sibling: (-lent(division, sibling), sibling))[:LENDERS]
     waiting = _wait_for_excess(division, pool, held, siblings)
-    lending = [(lender, _debt(division, _recalled(division, lender), pool, held)) for lender in lenders]
-    return waiting + [loan for loan in lending if loan[1] and lent(division, loan[0])]
+    lending = [(lent(division, sibling), sibling) for sibling in siblings]
+    lenders = sorted((-amount, sibling) for amount, sibling in lending if amount)[:LENDERS]
+    recalled = [(lender, _debt(division, _recalled(division, lender), pool, held)) for _, lender in lenders]
+    return waiting + [loan for loan in recalled if loan[1]]
 
 
 def gets_back_from(division: Division, pool: int, held: Sequence[int]) -> Loans:
@@ -43,16 +44,18 @@ def gets_back_from(division: Division, pool: int, held: Sequence[int]) -> Loans:
     after = _recalled(division, pool)
     siblings = [sibling for sibling in range(len(held)) if sibling != pool]
     debts = [(sibling, _debt(division, after, sibling, held)) for sibling in siblings]
-    return sorted((debt for debt in debts if debt[1]), key=lambda debt: (-debt[1], debt[0]))[:DEBTORS]
+    return sorted((debt for debt in debts if debt[1]), key=lambda debt: (-debt[1], debt[0]))[:NAMED]
 
 
 def _wait_for_excess(division: Division, pool: int, held: Sequence[int], siblings: Sequence[int]) -> Loans:
     excess = _excess(division, pool, held)
+    if not excess:
+        return []
     lacking = [
         (sibling, min(excess, min(division.totals[sibling], division.needs[sibling]) - held[sibling]))
         for sibling in siblings
     ]
-    return sorted((loan for loan in lacking if loan[1] > 0), key=lambda loan: (-loan[1], loan[0]))
+    return sorted((loan for loan in lacking if loan[1] > 0), key=lambda loan: (-loan[1], loan[0]))[:NAMED]
 
 
 def _excess(division: Division, pool: int, held: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ to live. The wire's doubles become whole units at the counter and nowhere else. 
 asks for revocable cpu instead of cpu; its other kinds are ordinary (behaviour, scheduler §6.8).
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 KINDS: Final = ("cpu", "gpu", "memory", "disk")
@@ -53,6 +54,11 @@ class Resources(NamedTuple):
 
 
 NOTHING: Final = Resources()
+
+
+def total(parts: Sequence[Resources]) -> Resources:
+    """The sum of many amounts, at least one; quicker than adding them one by one."""
+    return Resources(*map(sum, zip(*parts, strict=True)))
 
 
 def whole_units(amount: float) -> int:
