@@ -35,3 +35,13 @@ async def test_a_component_that_is_none_changes_nothing(counter, method, request
         assert named in refused.value.message
         assert "GoalStateEngine (0), Read (1), Write (2), Kill (3), Launch (4)" in refused.value.message
         assert counter.machine.state.closed == {Gate.LAUNCH}
+
+
+@pytest.mark.parametrize(
+    "method, request_of", [("lockdown", LockdownRequest), ("remove_lockdown", RemoveLockdownRequest)]
+)
+async def test_more_components_than_anybody_means_are_refused(counter, method, request_of):
+    with pytest.raises(GRPCError) as refused:
+        await getattr(counter.admin, method)(request_of([Component.Kill] * 101))
+    assert refused.value.status is Status.RESOURCE_EXHAUSTED
+    assert not counter.machine.state.closed

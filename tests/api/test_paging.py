@@ -118,10 +118,20 @@ def test_a_span_that_is_none_is_refused(asked, said):
 
 
 def test_states_are_those_of_the_contract():
-    assert paging.states_of([9, 10, 9], PodState, "x") == {PodState.RUNNING, PodState.SUCCEEDED}
+    limits = Limits(query_terms_max=3)
+    assert paging.states_of([9, 10, 9], PodState, "x", limits) == {PodState.RUNNING, PodState.SUCCEEDED}
     for wrong in (0, 99):
         with pytest.raises(Invalid, match=rf"x has {wrong}, .* RUNNING \(9\)"):
-            paging.states_of([9, wrong], PodState, "x")
+            paging.states_of([9, wrong], PodState, "x", limits)
+    with pytest.raises(Exhausted, match=r"x has 4 entries.*query_terms_max"):
+        paging.states_of([9] * 4, PodState, "x", limits)
+
+
+def test_more_names_than_a_query_may_have_are_refused():
+    limits = Limits(query_names_max=3)
+    paging.check_names("hosts", ["a"] * 3, limits)
+    with pytest.raises(Exhausted, match=r"hosts has 4 entries; at most 3 .*query_names_max"):
+        paging.check_names("hosts", ["a"] * 4, limits)
 
 
 def test_a_range_of_instances_is_half_open():

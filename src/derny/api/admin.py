@@ -7,6 +7,7 @@ Registered by `app`. (API reference, admin_svc.proto.)
 
 from collections.abc import Sequence
 
+from derny.api.paging import check_terms
 from derny.core.commands import CloseGates, OpenGates
 from derny.core.gates import NAMES
 from derny.model.errors import Invalid
@@ -21,20 +22,23 @@ class AdminService(svc.AdminServiceBase):
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
+        self._limits = limits
 
     async def lockdown(self, message: svc.LockdownRequest) -> svc.LockdownResponse:
-        gates = _gates(message.components)
+        gates = _gates(message.components, self._limits)
         await self._loop.submit(CloseGates(gates))
         return svc.LockdownResponse(successes=_components(gates))
 
     async def remove_lockdown(self, message: svc.RemoveLockdownRequest) -> svc.RemoveLockdownResponse:
-        gates = _gates(message.components)
+        gates = _gates(message.components, self._limits)
         await self._loop.submit(OpenGates(gates))
         return svc.RemoveLockdownResponse(successes=_components(gates))
 
 
-def _gates(components: Sequence[int]) -> list[Gate]:
-    """The gates that a request names, each once, in its order; Invalid for none and for unknown ones."""
+def _gates(components: Sequence[int], limits: Limits) -> list[Gate]:
+    """The gates that a request names, each once, in its order; Invalid for none and for unknown ones,
+    Exhausted for too many."""
+    check_terms("components", components, limits)
     expected = ", ".join(f"{name} ({gate.value})" for gate, name in NAMES.items())
     if not components:
         raise Invalid(f"components is empty; expected at least one of {expected}")

@@ -98,10 +98,12 @@ def instances_of(field: InstanceIdRange | None) -> tuple[int, int]:
     return field.from_, field.to
 
 
-def states_of(asked: Sequence[int], states: type[S], name: str) -> frozenset[S]:
-    """The states that are asked for; Invalid for one that is none."""
+def states_of(asked: Sequence[int], states: type[S], name: str, limits: Limits) -> frozenset[S]:
+    """The states that are asked for; Invalid for one that is none, Exhausted for too many."""
+    check_terms(name, asked, limits)
+    known = frozenset(states)
     for number in asked:
-        if number == 0 or number not in set(states):
+        if number == 0 or number not in known:
             expected = ", ".join(f"{state.name} ({state.value})" for state in states if state)
             raise Invalid(
                 f"{name} has {int(number)}, which is no state to look for; expected some of {expected}"
@@ -111,11 +113,17 @@ def states_of(asked: Sequence[int], states: type[S], name: str) -> frozenset[S]:
 
 def check_terms(name: str, terms: Sequence[object], limits: Limits) -> None:
     """Exhausted for more things to look for than one query may have."""
-    if len(terms) > limits.query_terms_max:
-        raise Exhausted(
-            f"{name} has {len(terms)} entries; at most {limits.query_terms_max} are accepted"
-            " (limit query_terms_max)"
-        )
+    _check_length(name, terms, limits.query_terms_max, "query_terms_max")
+
+
+def check_names(name: str, names: Sequence[object], limits: Limits) -> None:
+    """Exhausted for more names, any of which will do, than one query may have."""
+    _check_length(name, names, limits.query_names_max, "query_names_max")
+
+
+def _check_length(name: str, entries: Sequence[object], most: int, limit: str) -> None:
+    if len(entries) > most:
+        raise Exhausted(f"{name} has {len(entries)} entries; at most {most} are accepted (limit {limit})")
 
 
 def slices(count: int, length: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ import betterproto2
 
 from derny.api import records, wire_in
 from derny.api.codec import decode, encode, without_fields
-from derny.api.paging import Page, check_terms, combined, page_of, slices, span_of, states_of
+from derny.api.paging import Page, check_names, check_terms, combined, page_of, slices, span_of, states_of
 from derny.core import job_query, pod_query, queries
 from derny.core.job_query import NEWEST_FIRST, JobCriteria, JobRow, JobTexts
 from derny.core.ordering import Key, OrderBy, Ranking
@@ -84,7 +84,7 @@ async def _job_criteria(loop: Loop, limits: Limits, asked: JobQuerySpec) -> JobC
     check_terms("keywords", asked.keywords, limits)
     path = asked.respool.value if asked.respool is not None else ""
     return JobCriteria(
-        states=states_of(asked.job_states, JobState, "job_states"),
+        states=states_of(asked.job_states, JobState, "job_states", limits),
         pools=await loop.read(partial(job_query.pools_at, path=path)) if path else None,
         name=asked.name,
         created=span_of(asked.creation_time_range, "creation_time_range"),
@@ -130,15 +130,17 @@ def _texts(wire: bytes) -> JobTexts:
 
 async def query_pods(loop: Loop, limits: Limits, message: svc.QueryPodsRequest) -> svc.QueryPodsResponse:
     """The pods of a job that match, a page at a time. NotFound: no such job; Invalid: an unknown state or
-    order; Exhausted: a page too large for one message.
+    order; Exhausted: too many criteria, or a page too large for one message.
 
     Of the two places for a pagination, `spec.pagination` goes before the request's, field by field.
     """
     job = wire_in.existing_job(message.job_id)
     asked = message.spec or PodQuerySpec()
     page = page_of(combined(asked.pagination, message.pagination), pod_query.SORTED_BY, (), None, limits)
+    check_names("names", asked.names, limits)
+    check_names("hosts", asked.hosts, limits)
     criteria = PodCriteria(
-        states=states_of(asked.pod_states, PodState, "pod_states"),
+        states=states_of(asked.pod_states, PodState, "pod_states", limits),
         names=frozenset(name.value for name in asked.names),
         hosts=frozenset(asked.hosts),
     )

@@ -141,7 +141,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     host_pools_max: Count = 1_000
     """ListHostPools answers with all of them; clusters have a handful."""
     query_terms_max: Count = 100
-    """Labels, keywords or sort keys of one query: every job is looked at for each of them."""
+    """Labels, keywords, states or sort keys of one query: every job is looked at for each of them."""
+    query_names_max: Count = 10_000
+    """Names of pods, or hosts, in one query: a set that is made in some milliseconds."""
     constraint_parts_max: Count = 200
     """Label, AND and OR constraints in one pod's constraint: each is evaluated on every host."""
     hosts_max: Count = 100_000
