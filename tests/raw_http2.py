@@ -3,6 +3,7 @@
 For the tests of `edge.connection`, `edge.call` and `edge.outlet`.
 """
 
+import asyncio
 import struct
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,8 @@ from derny.edge.server import Server
 
 
 class Raw:
-    """A service of bytes: says them back, waits until it is cancelled, or pours out a MiB at a time."""
+    """A service of bytes: says them back, waits until it is cancelled, pours out a MiB at a time, or drips
+    without end."""
 
     def __init__(self):
         self.entered = 0
@@ -32,6 +34,7 @@ class Raw:
             "/test.Raw/Say": Handler(self.say, Cardinality.UNARY_UNARY, bytes, bytes),
             "/test.Raw/Wait": Handler(self.wait, Cardinality.UNARY_UNARY, bytes, bytes),
             "/test.Raw/Pour": Handler(self.pour, Cardinality.UNARY_STREAM, bytes, bytes),
+            "/test.Raw/Drip": Handler(self.drip, Cardinality.UNARY_STREAM, bytes, bytes),
         }
 
     async def say(self, stream):
@@ -49,6 +52,21 @@ class Raw:
         try:
             while True:
                 await stream.send_message(bytes(1 << 20))
+                self.sent += 1
+        finally:
+            self.left += 1
+
+    async def drip(self, stream):
+        """What it waits for has always just come when anything else happens."""
+        await stream.recv_message()
+        loop = asyncio.get_running_loop()
+        self.entered += 1
+        try:
+            while True:
+                came = loop.create_future()
+                loop.call_soon(came.set_result, None)
+                await came
+                await stream.send_message(b"")
                 self.sent += 1
         finally:
             self.left += 1

@@ -201,6 +201,22 @@ async def test_a_client_that_hangs_up_cancels_the_handler():
             await echo.cancelled.wait()
 
 
+async def test_a_client_that_hangs_up_while_it_is_spoken_to_is_no_error(caplog):
+    """A handler that is about to go on is cancelled a little later than its stream is closed."""
+    raw = Raw()
+    async with serving_raw(raw) as connect:
+        peer = await connect()
+        for _ in range(20):
+            stream_id = peer.call("/test.Raw/Drip")
+            await peer.flush()
+            await peer.until(h2.events.DataReceived, stream_id)
+            peer.h2.reset_stream(stream_id)
+            await peer.flush()
+        await still_serves(connect)
+    assert raw.left == 20
+    assert not caplog.records
+
+
 async def test_a_message_of_the_largest_size_passes_and_one_byte_more_does_not():
     async with serving(Echo(), message_max_bytes=100_000) as channel:
         largest = "x" * (100_000 - 4)  # a tag and three bytes of length

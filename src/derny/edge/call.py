@@ -21,6 +21,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.metadata import Deadline, decode_metadata, encode_grpc_message
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Stream
+from h2.exceptions import ProtocolError
 
 from derny.edge.connection import GuardedConnection
 from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
@@ -292,6 +293,9 @@ class Call:
             if task is not None and task.cancelling():
                 raise  # the server's owner wants us gone
             return self._internal_error()  # the handler awaited something that somebody else cancelled
+        except ProtocolError:
+            # It came to speak after the stream was closed and before its own end had reached it.
+            return self._internal_error() if self._stream.closable else self._verdict
         except Exception:
             return self._internal_error()
         return Status.OK, None
