@@ -62,3 +62,10 @@ def test_a_loop_is_counted_out_until_the_effort_is_spent() -> None:
     assert lived("for i in " + "1 " * 200 + "; do nap 1; done").now_s == 200
     assert lived("for i in " + "1 " * EFFORT_MAX + "; do nap 1; done").now_s == math.inf
     assert lived("while nap 1; do nap 1; done").now_s == math.inf
+
+
+def test_a_loop_whose_rounds_change_nothing_is_endless_after_two_of_them() -> None:
+    shell = lived("A=1; while nap 1; do A=2; say so; done")
+    assert shell.now_s == math.inf
+    assert shell.account.output == "so\nso\n"
+    assert shell.account.effort_left > EFFORT_MAX - 300

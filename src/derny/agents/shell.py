@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from operator import itemgetter
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 OUTPUT_MAX: Final = 4_096
@@ -115,6 +116,14 @@ class Shell:
         """What comes next depends on what only a real shell could find out: as with an unknown program."""
         if ANYTHING not in self.programs:
             self.hang()
+
+    def footing(self) -> tuple[dict[str, str], int, dict[str, bool]] | None:
+        """All that a round of a loop can depend on; None while what runs in the background may change it."""
+        changes = sorted(self.account.files, key=itemgetter(0))
+        self.spend(len(changes))
+        if max(self.children_end_s, changes[-1][0] if changes else 0.0) > self.now_s:
+            return None
+        return dict(self.variables), self.status, {path: exists for _, path, exists in changes}
 
     def spend(self, effort: int) -> None:
         self.account.effort_left -= effort
@@ -269,7 +278,7 @@ class If(NamedTuple):
 
 
 class While(NamedTuple):
-    """Rounds are counted out until the effort is spent, after which the loop is taken to be endless."""
+    """Endless once a round has left everything as it was, or the effort is spent."""
 
     condition: Sequence
     body: Sequence
@@ -277,12 +286,15 @@ class While(NamedTuple):
 
     def run(self, shell: Shell) -> None:
         status = 0
+        footing = shell.footing()
         while True:
             self.condition.run(shell)
             if (shell.status == 0) == self.until:
                 break
             self.body.run(shell)
-            status = shell.status
+            status, before, footing = shell.status, footing, shell.footing()
+            if footing is not None and footing == before:
+                shell.hang()
         shell.status = status
 
 

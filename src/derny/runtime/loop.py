@@ -8,10 +8,11 @@ memory would be ahead of the disk. Made by `app`; called by `api` through `submi
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from anyio import CancelScope
@@ -29,6 +30,10 @@ from derny.runtime.clock import Clock
 from derny.runtime.watch import Watches
 
 T = TypeVar("T")
+
+ORDERING_S: Final = 0.005
+"""How long agents take orders without a pause: what a container will do is counted out when it is ordered,
+and a long script takes long."""
 
 
 class Agents(Protocol):
@@ -196,12 +201,18 @@ class Loop:
             await self.watches.publish(self.revision, at, changes)
             self._changed.set()
             self._changed = asyncio.Event()
-        effects = self._machine.take_effects()
-        if effects:
-            self._agents.perform(effects, at)
+        await self._order(self._machine.take_effects(), at)
         if not events:
             # A turn without a commit has not let anybody else run yet.
             await asyncio.sleep(0)
+
+    async def _order(self, effects: Sequence[Effect], at: float) -> None:
+        began = time.perf_counter()
+        for effect in effects:
+            self._agents.perform([effect], at)
+            if time.perf_counter() - began > ORDERING_S:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
 
     def _take_batch(self) -> list[_Waiting]:
         return [self._inbox.popleft() for _ in range(min(len(self._inbox), self._limits.batch_max))]
