@@ -8,6 +8,8 @@ above, it is summed when it is wanted. The root's limit is the capacity of the c
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from derny.model.errors import Invalid, NotFound
 from derny.model.fifo import PriorityFifo
@@ -18,6 +20,9 @@ from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 
 UNLIMITED = 10**15
 """More than any cluster has: revocable cpu is bounded by hosts, not by pools (behaviour, scheduler §1.1)."""
+
+_TEMPLATE = attrgetter("template")
+"""Neighbours in a batch mostly have the same, and count together."""
 
 
 class PoolTree:
@@ -183,28 +188,32 @@ class PoolTree:
             return Queue.NON_PREEMPTIBLE
         return Queue.PENDING
 
-    def enqueue(self, pool: PoolId, priority: int, pod: Pod) -> None:
-        """Let a pod wait, behind all others of its queue and priority."""
+    def enqueue(self, pool: PoolId, priority: int, *pods: Pod) -> None:
+        """Let pods wait, behind all others of their queues and priority."""
         found = self.pools[pool]
-        queue = self.queue_of(pod.template)
-        if queue not in found.queues:
-            found.queues[queue] = PriorityFifo()
-        found.queues[queue].add(priority, pod)
+        for template, run in groupby(pods, _TEMPLATE):
+            alike = list(run)
+            queue = self.queue_of(template)
+            if queue not in found.queues:
+                found.queues[queue] = PriorityFifo()
+            found.queues[queue].add(priority, *alike)
+            self._demand(found, template, len(alike))
         found.blocked_at = -1
         self.waiting[pool] = None
-        self._demand(found, pod, 1)
 
-    def dequeue(self, pool: PoolId, priority: int, pod: Pod) -> None:
-        """Take a pod out of its queue; an emptied queue goes too."""
+    def dequeue(self, pool: PoolId, priority: int, *pods: Pod) -> None:
+        """Take pods out of their queues; an emptied queue goes too."""
         found = self.pools[pool]
-        queue = self.queue_of(pod.template)
-        found.queues[queue].remove(priority, pod)
+        for template, run in groupby(pods, _TEMPLATE):
+            alike = list(run)
+            queue = self.queue_of(template)
+            found.queues[queue].remove(priority, *alike)
+            if not found.queues[queue]:
+                del found.queues[queue]
+            self._demand(found, template, -len(alike))
         found.blocked_at = -1
-        if not found.queues[queue]:
-            del found.queues[queue]
         if not found.queues:
             del self.waiting[pool]
-        self._demand(found, pod, -1)
 
     def _reshape(self) -> None:
         self._residues = {}
@@ -212,9 +221,9 @@ class PoolTree:
         self.changes += 1
         self.reshaped += 1
 
-    def _demand(self, pool: Pool, pod: Pod, times: int) -> None:
+    def _demand(self, pool: Pool, template: PodTemplate, times: int) -> None:
         self.changes += 1
-        if pod.template.revocable:
-            pool.slack_demand = pool.slack_demand.plus(pod.template.demand, times)
+        if template.revocable:
+            pool.slack_demand = pool.slack_demand.plus(template.demand, times)
         else:
-            pool.demand = pool.demand.plus(pod.template.demand, times)
+            pool.demand = pool.demand.plus(template.demand, times)

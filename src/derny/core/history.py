@@ -6,10 +6,11 @@ are kept, no more than the limits say. Called by `core.state` to write and by `c
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from derny.core.containers import Runs, undated
+from derny.model.ids import HostName
 from derny.model.records import Pod
 from derny.model.states import HealthState, PodState
 
@@ -73,25 +74,31 @@ class Texts(Numbered[str]):
         self.containers: Numbered[Runs] = Numbered(())
 
 
-def extended(pod: Pod, at: float, host: int, texts: Texts) -> bytes:
-    """The pod's history with an entry for what it is now, shortened when it has become too long."""
-    known = texts.numbers
-    message, reason = known.get(pod.message), known.get(pod.reason)
-    entry = _ENTRY.pack(
-        at,
-        pod.state,
-        pod.goal | pod.rerun << 7,
-        pod.health,
-        pod.config,
-        pod.desired_config,
-        pod.run,
-        host,
-        texts.number(pod.message) if message is None else message,
-        texts.number(pod.reason) if reason is None else reason,
-        texts.containers.number(undated(pod.containers)) if pod.containers else 0,
-    )
-    history = pod.history + entry
-    return history if len(history) <= _BYTES_MAX else _shortened(history, pod.run)
+def extend(pods: Sequence[Pod], at: float, rows: Mapping[HostName, int], texts: Texts) -> None:
+    """Give each pod's history an entry for what it is now, and shorten one that has become too long."""
+    # Pods of one batch mostly say the same, and the loop is run for every write of every pod.
+    pack, number, message, reason = _ENTRY.pack, texts.number, 0, 0
+    said = why = ""
+    for pod in pods:
+        if pod.message != said:
+            said, message = pod.message, number(pod.message)
+        if pod.reason != why:
+            why, reason = pod.reason, number(pod.reason)
+        pod.history += pack(
+            at,
+            pod.state,
+            pod.goal | pod.rerun << 7,
+            pod.health,
+            pod.config,
+            pod.desired_config,
+            pod.run,
+            -1 if pod.host is None else rows[pod.host],
+            message,
+            reason,
+            texts.containers.number(undated(pod.containers)) if pod.containers else 0,
+        )
+        if len(pod.history) > _BYTES_MAX:
+            pod.history = _shortened(pod.history, pod.run)
 
 
 def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:

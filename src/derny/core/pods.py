@@ -14,6 +14,8 @@ may come late, twice and out of order: only those that lead on from where the cu
 """
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from derny.core import containers, volumes
 from derny.core.availability import may_disrupt
@@ -40,6 +42,7 @@ from derny.core.state import State, configure, count_in, pod_goal
 from derny.model.errors import Invalid, WrongState
 from derny.model.ids import JobId
 from derny.model.records import Job, Pod, Termination
+from derny.model.specs import PodTemplate
 from derny.model.states import (
     POD_ADMITTED,
     POD_TERMINAL,
@@ -52,6 +55,9 @@ from derny.model.states import (
 
 THROTTLED = "Task throttled due to failure"
 """The message by which clients know a pod that waits for its back-off to pass (behaviour, jobs §7.6)."""
+
+_CONFIG = attrgetter("config")
+"""Neighbours in a batch mostly have the same."""
 
 
 def decide_start(state: State, command: StartPod, at: float) -> list[PodsWanted]:
@@ -104,25 +110,30 @@ def _startable(state: State, job_id: JobId, instance: int) -> tuple[Job, Pod]:
 def apply_created(state: State, event: PodsCreated, at: float) -> None:
     job = state.jobs[event.job]
     assert event.first == len(job.pods)
-    goal = pod_goal(job.goal)
+    spec, goal = job.spec, pod_goal(job.goal)
+    stopped = goal is not PodState.RUNNING
+    first_state, completed_at = (PodState.KILLED, at) if stopped else (PodState.INITIALIZED, 0.0)
     for instance in range(event.first, event.end):
-        template = job.spec.template(instance)
-        health = HealthState.UNKNOWN if template.health_checked else HealthState.DISABLED
-        pod = Pod(
-            job.id, instance, template, PodState.INITIALIZED, goal, 1, job.config, job.config, at, health
-        )
+        template = spec.template(instance)
+        health = _first_health(template)
+        pod = Pod(job.id, instance, template, first_state, goal, 1, job.config, job.config, at, health)
+        pod.completed_at = completed_at
         if instance in job.departed:
             _go_on(pod, job.departed.pop(instance))
-        if goal is not PodState.RUNNING:
-            pod.state, pod.completed_at = PodState.KILLED, at
         job.pods.append(pod)
-        count_in(job, pod)
-        state.record(pod, at)
-        if goal is PodState.RUNNING:
-            _queue(state, job, pod, at)
+    made = job.pods[event.first :]
+    count_in(job, made[0], len(made))
+    state.record_all(job, made, at)
+    if not stopped:
+        _queue(state, job, made, at)
     if job.goals_set == event.first:
         job.goals_set = event.end
     state.touch(job, at)
+
+
+def _first_health(template: PodTemplate) -> HealthState:
+    """Of a run about which nothing has been heard."""
+    return HealthState.UNKNOWN if template.health_checked else HealthState.DISABLED
 
 
 def _go_on(pod: Pod, departed: Pod) -> None:
@@ -132,11 +143,16 @@ def _go_on(pod: Pod, departed: Pod) -> None:
 
 def apply_goal_set(state: State, event: PodsGoalSet, at: float) -> None:
     job = state.jobs[event.job]
-    for pod in job.pods[event.first : event.end]:
-        # A pod that is to go stays so, whatever its job is told.
-        if pod.goal not in (event.goal, PodState.DELETED) and pod.instance not in job.exempt:
-            set_goal(pod, event.goal)
-            state.record(pod, at)
+    # A pod that is to go stays so, whatever its job is told.
+    final = (event.goal, PodState.DELETED)
+    told = [
+        pod
+        for pod in job.pods[event.first : event.end]
+        if pod.goal not in final and pod.instance not in job.exempt
+    ]
+    for pod in told:
+        set_goal(pod, event.goal)
+    state.record_all(job, told, at)
     job.goals_set = event.end
     if job.exempt and event.end == len(job.pods):
         job.exempt = {}
@@ -160,23 +176,23 @@ def set_goal(
 
 def apply_wanted(state: State, event: PodsWanted, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         set_goal(pod, event.goal)
         if event.goal is PodState.RUNNING:
             # By a client's word, so without waiting for a back-off.
             pod.rerun = pod.state in POD_TERMINAL or pod.state is PodState.KILLING
             job.goal = JobState.RUNNING
         if job.goals_set < len(job.pods):
-            job.exempt[instance] = None
-        state.record(pod, at)
+            job.exempt[pod.instance] = None
+    state.record_all(job, pods, at)
     state.touch(job, at)
 
 
 def apply_superseded(state: State, event: RunsSuperseded, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         if event.config:
             pod.desired_config = event.config
         else:
@@ -191,16 +207,16 @@ def apply_superseded(state: State, event: RunsSuperseded, at: float) -> None:
             pod.message, pod.reason = event.message, event.why
             if pod.state not in POD_TERMINAL and pod.state is not PodState.KILLING:
                 pod.termination = Termination(event.reason)
-        state.record(pod, at)
+    state.record_all(job, pods, at)
     state.touch(job, at)
 
 
 def apply_forgiven(state: State, event: FailuresForgiven, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         pod.failures = 0
-        state.record(pod, at)
+    state.record_all(job, pods, at)
     state.touch(job, at)
 
 
@@ -221,11 +237,9 @@ def apply_removed(state: State, event: PodsRemoved, at: float) -> None:
 def apply_admitted(state: State, event: GangsAdmitted, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
-    for pod in pods:
-        spec = job.spec_of(pod)
-        state.tree.dequeue(spec.pool, spec.priority, pod)
-        state.move(job, pod, PodState.READY, at)
-        state.join_group(pod)
+    _dequeue(state, job, pods)
+    state.move_all(job, pods, PodState.READY, at)
+    state.join_group(*pods)
     charge(state, job, pods, 1)
     state.touch(job, at)
 
@@ -241,23 +255,25 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
         pod.ports = ports
     if template.labels:
         state.table.pod_labels.add(job.id, template.labels, event.hosts)
+    state.leave_group(*pods)
     for pod, row in zip(pods, event.hosts, strict=True):
-        state.leave_group(pod)
-        pod.host = names[row]
-        state.hosts[pod.host].pods[pod] = None
-        state.move(job, pod, PodState.LAUNCHED, at, "", "REASON_UPDATE_OFFER")
-        volumes.placed(state, job, pod, at)
+        pod.host = name = names[row]
+        state.hosts[name].pods[pod] = None
+    state.move_all(job, pods, PodState.LAUNCHED, at, "", "REASON_UPDATE_OFFER")
+    if template.volume is not None:
+        for pod in pods:
+            volumes.placed(state, job, pod, at)
     state.touch(job, at)
 
 
 def apply_unplaced(state: State, event: PodsUnplaced, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         group = state.group(pod)
         del group.fresh[pod]
         group.tried[pod] = None
-        state.move(job, pod, PodState.PLACING, at, event.reason)
+    state.move_all(job, pods, PodState.PLACING, at, event.reason)
     state.touch(job, at)
 
 
@@ -265,42 +281,42 @@ def apply_requeued(state: State, event: PodsRequeued, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
     charge(state, job, pods, -1)
-    for pod in pods:
-        state.leave_group(pod)
-        _queue(state, job, pod, at, event.message)
+    state.leave_group(*pods)
+    _queue(state, job, pods, at, event.message)
     state.touch(job, at)
 
 
 def apply_throttled(state: State, event: PodsThrottled, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         pod.message = THROTTLED
-        state.record(pod, at)
+    state.record_all(job, pods, at)
     state.touch(job, at)
 
 
 def apply_restarted(state: State, event: PodsRestarted, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        pod = job.pods[instance]
+    pods = [job.pods[instance] for instance in event.instances]
+    for pod in pods:
         pod.run += 1
         configure(job, pod, pod.desired_config)
-        template = job.specs[pod.config].template(instance)
+        template = job.specs[pod.config].template(pod.instance)
         if pod.containers:
             pod.containers = containers.renewed(pod.containers) if template is pod.template else ()
         pod.template = template
-        pod.health = HealthState.UNKNOWN if pod.template.health_checked else HealthState.DISABLED
+        pod.health = _first_health(template)
         pod.host, pod.ports, pod.termination = None, (), None
         pod.started_at = pod.completed_at = 0.0
         pod.rerun = False
-        state.move(job, pod, PodState.INITIALIZED, at)
-        _queue(state, job, pod, at)
+    state.move_all(job, pods, PodState.INITIALIZED, at)
+    _queue(state, job, pods, at)
     state.touch(job, at)
 
 
 def apply_kill_requested(state: State, event: PodsKillRequested, at: float) -> None:
     job = state.jobs[event.job]
+    by_what_is_said: dict[tuple[str, str], list[Pod]] = {}
     for instance in event.instances:
         pod = job.pods[instance]
         if pod.state is PodState.KILLING:
@@ -310,23 +326,21 @@ def apply_kill_requested(state: State, event: PodsKillRequested, at: float) -> N
         else:
             # Why it is killed has been said already if it is to be followed by another run.
             said = (pod.message, pod.reason) if pod.superseded else ("Killing the pod", "")
-            state.move(job, pod, PodState.KILLING, at, *said)
+            by_what_is_said.setdefault(said, []).append(pod)
+    for said, pods in by_what_is_said.items():
+        state.move_all(job, pods, PodState.KILLING, at, *said)
     state.touch(job, at)
 
 
 def apply_killed(state: State, event: PodsKilled, at: float) -> None:
     job = state.jobs[event.job]
     pods = [job.pods[instance] for instance in event.instances]
-    for pod in pods:
-        if pod.state is PodState.PENDING:
-            spec = job.spec_of(pod)
-            state.tree.dequeue(spec.pool, spec.priority, pod)
-        else:
-            state.leave_group(pod)
+    _dequeue(state, job, [pod for pod in pods if pod.state is PodState.PENDING])
+    state.leave_group(*[pod for pod in pods if pod.state is not PodState.PENDING])
     charge(state, job, [pod for pod in pods if pod.state in POD_ADMITTED], -1)
     for pod in pods:
         pod.completed_at = at
-        state.move(job, pod, PodState.KILLED, at, event.message)
+    state.move_all(job, pods, PodState.KILLED, at, event.message)
     state.touch(job, at)
 
 
@@ -336,10 +350,17 @@ def apply_orphans_found(state: State, event: OrphansFound, at: float) -> None:
         state.held_orphans.update(zip(event.pods, event.hosts, strict=True))
 
 
-def _queue(state: State, job: Job, pod: Pod, at: float, message: str = "") -> None:
-    state.move(job, pod, PodState.PENDING, at, message)
-    spec = job.spec_of(pod)
-    state.tree.enqueue(spec.pool, spec.priority, pod)
+def _queue(state: State, job: Job, pods: Sequence[Pod], at: float, message: str = "") -> None:
+    state.move_all(job, pods, PodState.PENDING, at, message)
+    for config, some in groupby(pods, _CONFIG):
+        spec = job.specs[config]
+        state.tree.enqueue(spec.pool, spec.priority, *some)
+
+
+def _dequeue(state: State, job: Job, pods: Sequence[Pod]) -> None:
+    for config, some in groupby(pods, _CONFIG):
+        spec = job.specs[config]
+        state.tree.dequeue(spec.pool, spec.priority, *some)
 
 
 def charge(state: State, job: Job, pods: Sequence[Pod], times: int) -> None:

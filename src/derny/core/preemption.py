@@ -34,15 +34,14 @@ REASON = "REASON_PREEMPTION"
 
 def apply_preempted(state: State, event: PodsPreempted, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        state.move(job, job.pods[instance], PodState.PREEMPTING, at, event.message, REASON)
+    pods = [job.pods[instance] for instance in event.instances]
+    state.move_all(job, pods, PodState.PREEMPTING, at, event.message, REASON)
     state.touch(job, at)
 
 
 def apply_spared(state: State, event: PodsSpared, at: float) -> None:
     job = state.jobs[event.job]
-    for instance in event.instances:
-        state.move(job, job.pods[instance], PodState.RUNNING, at)
+    state.move_all(job, [job.pods[instance] for instance in event.instances], PodState.RUNNING, at)
     state.touch(job, at)
 
 

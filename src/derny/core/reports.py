@@ -48,6 +48,13 @@ _PROGRESS = {
 """How far a launched run has come; a report that leads nowhere further is a repeat or a latecomer."""
 
 
+_STAY: dict[PodState, frozenset[PodState]] = {
+    PodState.RUNNING: frozenset({PodState.RUNNING, PodState.PREEMPTING})
+}
+"""In which states a report of this one moves a pod nowhere, if not in that alone: one that is to be evicted
+runs, and an agent knows no more."""
+
+
 def decide(state: State, command: ReportPods, at: float) -> list[Event]:
     """The facts among the reports, like with like; orphans are found out by the way."""
     facts: dict[tuple[int, int, JobId, _Recorded], list[int]] = {}
@@ -162,21 +169,24 @@ def apply(state: State, event: PodsReported, at: float) -> None:
     _hear_of_containers(pods, event, at)
     if event.state in POD_TERMINAL:
         _end(state, job, pods, event, at)
-    runs = event.state is PodState.RUNNING
-    for pod in pods:
-        if event.healthy is not None:
-            pod.health = HealthState.HEALTHY if event.healthy else HealthState.UNHEALTHY
-        # One that is to be evicted runs, and an agent knows no more.
-        if event.state is pod.state or (runs and pod.state is PodState.PREEMPTING):
-            pod.message, pod.reason = event.message, event.reason
-            state.record(pod, at)
-            continue
-        if runs:
+    if event.healthy is not None:
+        health = HealthState.HEALTHY if event.healthy else HealthState.UNHEALTHY
+        for pod in pods:
+            pod.health = health
+    stay = _STAY.get(event.state, frozenset((event.state,)))
+    staying = [pod for pod in pods if pod.state in stay]
+    for pod in staying:
+        pod.message, pod.reason = event.message, event.reason
+    state.record_all(job, staying, at)
+    moving = [pod for pod in pods if pod.state not in stay] if staying else pods
+    if event.state is PodState.RUNNING:
+        for pod in moving:
             pod.started_at = at
             volumes.running(state, job, pod, at)
-        if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
+    if event.state in (PodState.RUNNING, PodState.FAILED, PodState.LOST):
+        for pod in moving:
             pod.desired_host = None
-        state.move(job, pod, event.state, at, event.message, event.reason)
+    state.move_all(job, moving, event.state, at, event.message, event.reason)
     state.touch(job, at)
 
 

@@ -5,7 +5,10 @@ is known to find no host) is not journaled: replay marks dirty whatever it touch
 after it look again.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -13,7 +16,7 @@ import msgspec
 from derny.capacity.cycle import Cycle
 from derny.capacity.tree import PoolTree
 from derny.core.availability import is_unavailable
-from derny.core.history import Texts, extended
+from derny.core.history import Texts, extend
 from derny.core.holds import Holds
 from derny.model.errors import NotFound
 from derny.model.ids import DEFAULT_HOST_POOL, HostName, HostPoolName, JobId, PodId, VolumeId
@@ -30,8 +33,9 @@ Version = tuple[int, int]
 UNKNOWN: Final[Version] = (-1, 0)
 NEVER: Final = float("inf")
 
-# Looked up once: through its class a member takes 70 ns in Python 3.11, and `record` is called with every
+# Looked up once: through its class a member takes 70 ns in Python 3.11, and these are asked for with every
 # write of a pod.
+_READY: Final = PodState.READY
 _RUNNING: Final = PodState.RUNNING
 
 AT_REST = frozenset(
@@ -53,6 +57,12 @@ AT_REST = frozenset(
 """(actual, goal) pairs that owe no step, now or later, unless the run is superseded or the pod recovers from
 failures; `core.goals` has the steps of all others."""
 
+
+_RESTING: Final = [frozenset(goal for of, goal in AT_REST if of is state) for state in PodState]
+"""The goals with which a pod is at rest, by its state."""
+
+_TEMPLATE: Final = attrgetter("template")
+_STANDING: Final = attrgetter("state", "config")
 
 _GOT_SOMEWHERE = POD_TERMINAL | {PodState.RUNNING}
 """What a workflow waits for."""
@@ -179,10 +189,12 @@ class State:
             group = self.groups[key] = Group(pod.template, OrderedDict(), OrderedDict(), anchor=key[2])
         return group
 
-    def join_group(self, pod: Pod) -> None:
-        """Let a READY or PLACING pod wait for a host among those like it."""
-        group = self.group(pod)
-        (group.fresh if pod.state is PodState.READY else group.tried)[pod] = None
+    def join_group(self, *pods: Pod) -> None:
+        """Let READY or PLACING pods of a job wait for hosts among those like them."""
+        for _, alike in self._by_group(pods):
+            group = self.group(alike[0])
+            for pod in alike:
+                (group.fresh if pod.state is _READY else group.tried)[pod] = None
 
     def _group_key(self, pod: Pod) -> GroupKey:
         volume = self.volume(pod) if pod.template.volume is not None else None
@@ -194,13 +206,24 @@ class State:
         volume = None if found is None else self.volumes[found]
         return None if volume is None or volume.state is VolumeState.DELETED else volume
 
-    def leave_group(self, pod: Pod) -> None:
-        """Take a READY or PLACING pod out of its group; an emptied group goes too."""
-        key = self._group_key(pod)
-        group = self.groups[key]
-        del (group.fresh if pod.state is PodState.READY else group.tried)[pod]
-        if not group.fresh and not group.tried:
-            del self.groups[key]
+    def leave_group(self, *pods: Pod) -> None:
+        """Take READY or PLACING pods of a job out of their groups; an emptied group goes too."""
+        for key, alike in self._by_group(pods):
+            group = self.groups[key]
+            for pod in alike:
+                del (group.fresh if pod.state is _READY else group.tried)[pod]
+            if not group.fresh and not group.tried:
+                del self.groups[key]
+
+    def _by_group(self, pods: Sequence[Pod]) -> Iterator[tuple[GroupKey, Sequence[Pod]]]:
+        """Neighbours of one group together, since whole batches mostly are."""
+        for template, run in groupby(pods, _TEMPLATE):
+            alike = list(run)
+            if template.volume is None:
+                yield self._group_key(alike[0]), alike
+            else:
+                for pod in alike:
+                    yield self._group_key(pod), [pod]
 
     def touch(self, job: Job, at: float) -> None:
         """The job changed in a way that clients can see."""
@@ -211,20 +234,26 @@ class State:
 
     def record(self, pod: Pod, at: float) -> None:
         """Write down what the pod is now, and look at it again if it owes a step."""
-        pod.revision += 1
-        self.changed_pods[pod] = None
-        pod.history = extended(pod, at, self.table.row_of[pod.host] if pod.host else -1, self.texts)
-        unavailable = is_unavailable(pod)
-        if unavailable is not pod.unavailable:
-            pod.unavailable = unavailable
-            self.jobs[pod.job].unavailable += 1 if unavailable else -1
-        if pod.desired_host is not None or pod in self.holds.of:
-            self.holds.follow(pod, at)
-        if not is_at_rest(pod):
-            self.dirty_pods[pod] = None
-        rollout = self.rollouts.get(pod.job)
-        if rollout is not None and pod.state in _GOT_SOMEWHERE:
-            rollout.changed[pod.instance] = None
+        self.record_all(self.jobs[pod.job], [pod], at)
+
+    def record_all(self, job: Job, pods: Sequence[Pod], at: float) -> None:
+        """As `record`, for pods of one job: what they have in common is looked up once."""
+        self.changed_pods.update(dict.fromkeys(pods))
+        extend(pods, at, self.table.row_of, self.texts)
+        held, dirty = self.holds.of, self.dirty_pods
+        for pod in pods:
+            pod.revision += 1
+            unavailable = is_unavailable(pod)
+            if unavailable is not pod.unavailable:
+                pod.unavailable = unavailable
+                job.unavailable += 1 if unavailable else -1
+            if pod.desired_host is not None or pod in held:
+                self.holds.follow(pod, at)
+            if not is_at_rest(pod):
+                dirty[pod] = None
+        rollout = self.rollouts.get(job.id)
+        if rollout is not None:
+            rollout.changed.update({pod.instance: None for pod in pods if pod.state in _GOT_SOMEWHERE})
 
     def forget(self, pod: Pod, at: float) -> None:
         """The pod is out of its job; DELETED is the last that is seen of it."""
@@ -237,18 +266,23 @@ class State:
 
     def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
         """Let a pod enter a state; an illegal move is a broken promise, not a refusal."""
-        was = pod.state
-        assert to in POD_MOVES[was], f"pod {pod.job}-{pod.instance} may not move from {was.name} to {to.name}"
-        job.counts[was] -= 1
-        job.counts[to] += 1
-        counts = job.counts_of[pod.config]
-        counts[was] -= 1
-        counts[to] += 1
-        pod.state = to
-        pod.changed_at = at
-        pod.message = message
-        pod.reason = reason
-        self.record(pod, at)
+        self.move_all(job, [pod], to, at, message, reason)
+
+    def move_all(
+        self, job: Job, pods: Sequence[Pod], to: PodState, at: float, message: str = "", reason: str = ""
+    ) -> None:
+        """As `move`, for pods of one job."""
+        for (was, config), many in Counter(map(_STANDING, pods)).items():
+            assert to in POD_MOVES[was], f"pods of {job.id} may not move from {was.name} to {to.name}"
+            for counts in (job.counts, job.counts_of[config]):
+                counts[was] -= many
+                counts[to] += many
+        for pod in pods:
+            pod.state = to
+            pod.changed_at = at
+            pod.message = message
+            pod.reason = reason
+        self.record_all(job, pods, at)
 
 
 def count_in(job: Job, pod: Pod, times: int = 1) -> None:
@@ -269,11 +303,12 @@ def configure(job: Job, pod: Pod, config: int) -> None:
 
 def is_at_rest(pod: Pod) -> bool:
     """Whether no step is owed to the pod, now or later."""
-    if (pod.state, pod.goal) not in AT_REST:
+    if pod.goal not in _RESTING[pod.state]:
         return False
+    if pod.goal is not _RUNNING:
+        return True
     # One that runs after failures will have them forgotten if it goes on.
-    recovers = pod.failures > 0 and pod.state is _RUNNING
-    return pod.goal is not _RUNNING or not (recovers or pod.superseded)
+    return not ((pod.failures and pod.state is _RUNNING) or pod.superseded)
 
 
 def new_counts() -> list[int]:

@@ -382,7 +382,8 @@ def apply_pods_created(state: State, event: PodsCreated, at: float) -> None:
     pods.apply_created(state, event, at)
     job = state.jobs[event.job]
     if job.id in state.rollouts:
-        _begin(job.workflows[-1], range(event.first, event.end), at)
+        # The pods' own numbers: others would be as many objects more.
+        _begin(job.workflows[-1], [pod.instance for pod in job.pods[event.first : event.end]], at)
 
 
 def apply_begun(state: State, event: InstancesBegun, at: float) -> None:
@@ -412,7 +413,7 @@ def _let_go(state: State, job: Job, leaving: Sequence[int], at: float) -> None:
         pods.set_goal(pod, PodState.DELETED, TerminationReason.KILLED_FOR_UPDATE)
         if pod.state is PodState.KILLING:
             pod.termination = Termination(TerminationReason.KILLED_FOR_UPDATE)
-        state.record(pod, at)
+    state.record_all(job, [job.pods[instance] for instance in leaving], at)
     job.leaving += len(leaving)
 
 

@@ -33,27 +33,28 @@ class PriorityFifo(Generic[T]):
         for priority in reversed(self._ascending):
             yield from self._lines[priority]
 
-    def add(self, priority: int, item: T) -> None:
-        """Let an item wait behind all others of its priority."""
+    def add(self, priority: int, *items: T) -> None:
+        """Let items wait behind all others of their priority."""
         line = self._lines.get(priority)
         if line is None:
             line = self._lines[priority] = OrderedDict()
             insort(self._ascending, priority)
-        line[item] = None
+        line.update(dict.fromkeys(items))
 
-    def remove(self, priority: int, item: T) -> None:
-        """Take an item out; an emptied priority goes too.
+    def remove(self, priority: int, *items: T) -> None:
+        """Take items out; an emptied priority goes too.
 
         The priority says where to look first: an item keeps the place that it has taken even if its priority
         was changed since.
         """
-        if item not in self._lines.get(priority, ()):
-            priority = next(found for found, line in self._lines.items() if item in line)
-        line = self._lines[priority]
-        del line[item]
-        if not line:
-            del self._lines[priority]
-            del self._ascending[bisect_left(self._ascending, priority)]
+        for item in items:
+            found, line = priority, self._lines.get(priority)
+            if line is None or item not in line:
+                found, line = next(entry for entry in self._lines.items() if item in entry[1])
+            del line[item]
+            if not line:
+                del self._lines[found]
+                del self._ascending[bisect_left(self._ascending, found)]
 
     def front(self) -> tuple[int, OrderedDict[T, None]]:
         """The highest priority and all who wait in it, the first first; somebody must be waiting."""
