@@ -354,10 +354,17 @@ async def test_who_is_refused_a_restart(client):
         (
             (JobId(JOB), EntityVersion("1-1-1"), None, [InstanceIdRange(3, 4)]),
             Status.INVALID_ARGUMENT,
-            "restart_spec.ranges",
+            "ranges has from 3 to 4; expected .* the 3 instances",
         ),
     ):
         await refused(client.jobs.restart_job(RestartJobRequest(*values)), status, words)
+
+
+async def test_more_ranges_than_one_restart_may_have_are_refused(client):
+    ranges = [InstanceIdRange(0, 1)] * 10_001
+    request = RestartJobRequest(JobId(JOB), EntityVersion("1-1-1"), RestartSpec(ranges=ranges))
+    await refused(client.jobs.restart_job(request), Status.RESOURCE_EXHAUSTED, "restart_ranges_max")
+    assert (await client.version()).value == "1-1-1"
 
 
 # Pause, resume, abort

@@ -10,7 +10,7 @@ from derny.api import secrets, wire_in
 from derny.api.codec import decode, encode, field_bytes, wire_bytes
 from derny.api.patch import patched
 from derny.core.commands import ReplaceJob, RestartJob
-from derny.model.errors import Invalid
+from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import JobId, is_uuid
 from derny.model.periods import Limits
 from derny.model.specs import JobSpec, WorkflowSpec
@@ -68,11 +68,17 @@ def update(spec: UpdateSpec | None) -> WorkflowSpec:
     )
 
 
-def restart(request: RestartJobRequest) -> RestartJob:
-    """A restart. What the deprecated fields say counts where `restart_spec` says nothing."""
+def restart(request: RestartJobRequest, limits: Limits) -> RestartJob:
+    """A restart. What the deprecated fields say counts where `restart_spec` says nothing. Exhausted: too many
+    ranges."""
     spec = request.restart_spec
     batch_size = (spec.batch_size if spec is not None else 0) or request.batch_size
     ranges = (spec.ranges if spec is not None else []) or request.ranges
+    if len(ranges) > limits.restart_ranges_max:
+        raise Exhausted(
+            f"ranges has {len(ranges)} entries; at most {limits.restart_ranges_max} are accepted (limit"
+            " restart_ranges_max)"
+        )
     return RestartJob(
         wire_in.existing_job(request.job_id),
         wire_in.text_of(request.version),

@@ -48,7 +48,7 @@ class WorkflowMethods:
         return svc.PatchJobResponse(await self._started(command, version))
 
     async def restart_job(self, message: svc.RestartJobRequest) -> svc.RestartJobResponse:
-        command = workflow_in.restart(message)
+        command = workflow_in.restart(message, self._limits)
         return svc.RestartJobResponse(await self._started(command, command.version))
 
     async def pause_job_workflow(self, message: svc.PauseJobWorkflowRequest) -> svc.PauseJobWorkflowResponse:

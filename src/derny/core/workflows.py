@@ -162,13 +162,12 @@ def decide_abort(state: State, command: AbortWorkflow, at: float) -> list[Workfl
 def _ranges_of(command: RestartJob, count: int) -> tuple[instances.Range, ...]:
     """All that is asked for, in order; the end of a range may say "to the last" as the largest number."""
     asked = []
-    for first, end in command.ranges:
-        if end == instances.NUMBER_MAX:
-            end = max(count, first)
+    for first, to in command.ranges:
+        end = count if to == instances.NUMBER_MAX else to
         if first >= end or end > count:
             raise Invalid(
-                f"restart_spec.ranges has from {first} to {end}; expected ranges that are not empty, within"
-                f" the {count} instances of the job"
+                f"ranges has from {first} to {to}; expected ranges that are not empty, within the {count}"
+                " instances of the job"
             )
         asked.append((first, end))
     return instances.merged(asked) or ((0, count),)

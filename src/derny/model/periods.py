@@ -134,6 +134,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workflows_per_job_max: Count = 10
     """Updates and restarts that a job remembers, and with each the configuration it led to (Peloton's
     max_updates_per_job)."""
+    restart_ranges_max: Count = 10_000
+    """Ranges of instances in one restart: they are checked and merged in one turn, and remembered."""
     pools_max: Count = 3_000
     """A calculation of all entitlements takes 30 ms at this many, and holds everything else up so long."""
     hosts_per_call_max: Count = 10_000
