@@ -1,6 +1,7 @@
 """Workflows as clients see them: the requests, the answers, and who is refused what."""
 
 import re
+import threading
 
 import pytest
 import pytest_asyncio
@@ -450,6 +451,21 @@ async def test_the_events_of_instances_are_listed_added_removed_then_updated(cli
     assert [instance.instance_id for instance in info.instance_events] == [2, 0, 1]
     assert [len(instance.events) for instance in info.instance_events] == [1, 1, 1]
     assert info.instance_events[0].events[0].state == WorkflowState.SUCCEEDED
+
+
+async def test_events_of_instances_are_told_off_the_loop_however_short_the_log(client, monkeypatch):
+    told_by = []
+
+    def tell(*args, tell=workflow_out.workflow_infos):
+        told_by.append(threading.current_thread())
+        return tell(*args)
+
+    monkeypatch.setattr(workflow_out, "workflow_infos", tell)
+    for with_instances in (False, True):
+        await client.jobs.list_job_workflows(
+            ListJobWorkflowsRequest(JobId(JOB), instance_events=with_instances)
+        )
+    assert [thread is threading.main_thread() for thread in told_by] == [True, False]
 
 
 async def test_more_events_than_an_answer_has_room_for_are_refused(client, monkeypatch):

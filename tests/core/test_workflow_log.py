@@ -1,5 +1,8 @@
 """What happened in a workflow is read back as it was written, latest first."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from derny.core import workflow_log
 from derny.core.instances import packed
 from derny.model.states import WorkflowState as W
@@ -40,10 +43,26 @@ def test_the_limit_counts_entries_before_repetitions_are_left_out() -> None:
 
 def test_all_instances_at_once_tell_the_same() -> None:
     for limit in (0, 1, 2):
-        found = workflow_log.events_by_instance(a_log(), limit)
-        assert found == {instance: workflow_log.events_of(a_log(), instance, limit) for instance in range(4)}
+        assert list(workflow_log.events_by_range(a_log(), limit)) == [
+            ((0, 1), workflow_log.events_of(a_log(), 0, limit)),
+            ((2, 3), workflow_log.events_of(a_log(), 2, limit)),
+        ]
+
+
+@given(st.lists(st.sets(st.integers(0, 12)), max_size=6), st.integers(0, 3))
+def test_ranges_of_alike_instances_are_what_each_of_them_is_told(sets: list[set[int]], limit: int) -> None:
+    log = bytearray()
+    for number, some in enumerate(sets):
+        workflow_log.append(log, float(number), W.ROLLING_FORWARD, packed(sorted(some)))
+    found = {
+        instance: moments
+        for (first, last), moments in workflow_log.events_by_range(bytes(log), limit)
+        for instance in range(first, last + 1)
+    }
+    assert list(found) == sorted(set().union(*sets))
+    assert all(found[i] == workflow_log.events_of(bytes(log), i, limit) for i in found)
 
 
 def test_an_empty_log_tells_nothing() -> None:
     assert workflow_log.own_events(b"") == []
-    assert workflow_log.events_by_instance(b"") == {}
+    assert list(workflow_log.events_by_range(b"")) == []

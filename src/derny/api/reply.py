@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import betterproto2
 
 from derny.api.codec import encode
-from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop
+from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop, take_apart
 
 M = TypeVar("M", bound=betterproto2.Message)
 
@@ -24,4 +24,11 @@ async def made(size: int, make: Callable[..., M], *args: object) -> M:
     """
     if size <= INLINE_MAX_BYTES:
         return make(*args)
-    return cast(M, await off_loop(size, lambda: encode(make(*args))))
+    return cast(M, await off_loop(size, _encoded, make, *args))
+
+
+def _encoded(make: Callable[..., betterproto2.Message], *args: object) -> bytes:
+    message = make(*args)
+    encoded = encode(message)
+    take_apart(message)
+    return encoded

@@ -34,8 +34,8 @@ INSTANCE_EVENTS_MAX = 100_000
 
 
 def size_of(view: WorkflowView) -> int:
-    """About how much work a workflow is to be told of, in bytes."""
-    return len(view.log) + 4 * len(view.status.current)
+    """About how much work a workflow is to be told of, in bytes; without the events of its instances."""
+    return len(view.log) + 4 * len(view.status.current) + 8 * (len(view.updated) + len(view.restarted))
 
 
 def workflow_status(view: WorkflowStatusView) -> WorkflowStatus:
@@ -92,13 +92,14 @@ def workflow_infos(views: Sequence[WorkflowView], with_instances: bool, limit: i
     infos = [workflow_info(view) for view in views]
     room = INSTANCE_EVENTS_MAX
     for view, info in zip(views, infos, strict=True) if with_instances else ():
-        info.instance_events = _instance_events(view, limit)
-        room -= sum(len(instance.events) for instance in info.instance_events)
+        found = list(workflow_log.events_by_range(view.log, limit))
+        room -= sum((last - first + 1) * len(moments) for (first, last), moments in found)
         if room < 0:
             raise Exhausted(
                 f"the workflows have more than {INSTANCE_EVENTS_MAX} events of instances, the most that an"
                 " answer has room for; set updates_limit or instance_events_limit, or call GetWorkflowEvents"
             )
+        info.instance_events = _instance_events(view, found)
     return infos
 
 
@@ -123,15 +124,16 @@ def difference(
     )
 
 
-def _instance_events(view: WorkflowView, limit: int) -> list[WorkflowInfoInstanceWorkflowEvents]:
-    found = workflow_log.events_by_instance(view.log, limit)
+def _instance_events(
+    view: WorkflowView, found: list[tuple[Range, list[Moment]]]
+) -> list[WorkflowInfoInstanceWorkflowEvents]:
+    events: dict[int, list[WorkflowEvent]] = {}
+    for alike, moments in found:
+        events.update(dict.fromkeys(_numbers([alike]), workflow_events(view.status.type, moments)))
     listed = _numbers(view.added, view.removed, view.updated, view.restarted)
     # Those that the way back has left alone are in no list any more.
-    order = dict.fromkeys(instance for instance in chain(listed, found) if instance in found)
-    return [
-        WorkflowInfoInstanceWorkflowEvents(instance, workflow_events(view.status.type, found[instance]))
-        for instance in order
-    ]
+    order = dict.fromkeys(instance for instance in chain(listed, events) if instance in events)
+    return [WorkflowInfoInstanceWorkflowEvents(instance, events[instance]) for instance in order]
 
 
 def _numbers(*lists: list[Range]) -> Iterator[int]:

@@ -16,7 +16,7 @@ from derny.core.commands import AbortWorkflow, Command, PauseWorkflow, ResumeWor
 from derny.core.events import WorkflowStarted, WorkflowSteered
 from derny.core.workflow_log import Moment
 from derny.core.workflow_views import WorkflowView
-from derny.edge.off_loop import off_loop
+from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop
 from derny.model.ids import JobId, entity_version
 from derny.model.periods import Limits
 from derny.model.states import WorkflowType
@@ -92,7 +92,11 @@ class WorkflowMethods:
 
     async def list_job_workflows(self, message: svc.ListJobWorkflowsRequest) -> svc.ListJobWorkflowsResponse:
         views = await self._workflows(wire_in.existing_job(message.job_id), message.updates_limit)
-        return await made(sum(map(workflow_out.size_of, views)), _workflows, views, message)
+        size = sum(map(workflow_out.size_of, views))
+        if message.instance_events:
+            # Of a hundred thousand instances that are alike the log says so in eight bytes.
+            size += INLINE_MAX_BYTES
+        return await made(size, _workflows, views, message)
 
     async def _workflows(self, job: JobId, limit: int) -> list[WorkflowView]:
         return await self._loop.read(partial(workflow_views.workflows_of, job=job, limit=limit))

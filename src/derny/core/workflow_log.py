@@ -7,11 +7,11 @@ at all of it. (Behaviour, jobs §8.10.)
 """
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from struct import Struct
 
-from derny.core.instances import contains, ranges
+from derny.core.instances import Range, contains, ranges
 from derny.model.states import WorkflowState
 
 _HEAD = Struct("<dBI")
@@ -39,14 +39,20 @@ def events_of(log: bytes, instance: int, limit: int = 0) -> list[Moment]:
     return _collapsed(found, limit)
 
 
-def events_by_instance(log: bytes, limit: int = 0) -> dict[int, list[Moment]]:
-    """As `events_of`, for every instance that occurs; ascending."""
-    found: dict[int, list[Moment]] = {}
+def events_by_range(log: bytes, limit: int = 0) -> Iterator[tuple[Range, list[Moment]]]:
+    """As `events_of`, for every instance that occurs: ranges of alike ones, both ends included, ascending."""
+    moments: list[Moment] = []
+    edges: dict[int, list[int]] = {}
     for at, state, instances in _entries(log):
         for first, last in ranges(instances):
-            for instance in range(first, last + 1):
-                found.setdefault(instance, []).append((at, state))
-    return {instance: _collapsed(found[instance], limit) for instance in sorted(found)}
+            edges.setdefault(first, []).append(len(moments))
+            edges.setdefault(last + 1, []).append(len(moments))
+        moments.append((at, state))
+    open_now: set[int] = set()
+    for first, end in pairwise(sorted(edges)):
+        open_now.symmetric_difference_update(edges[first])
+        if open_now:
+            yield (first, end - 1), _collapsed([moments[entry] for entry in sorted(open_now)], limit)
 
 
 def _entries(log: bytes) -> Iterator[tuple[float, WorkflowState, bytes]]:
