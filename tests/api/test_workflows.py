@@ -308,6 +308,7 @@ async def test_a_patch_with_containers_restarts_pods_in_batches(client):
 async def test_who_is_refused_a_patch(client):
     bad = JobSpec(default_spec=PodSpec(controller=True))
     for values, status, words in (
+        ((JobId("job"), EntityVersion("1-1-1"), JobSpec()), Status.INVALID_ARGUMENT, "not a UUID"),
         ((JobId(NOBODY), EntityVersion("1-1-1"), JobSpec()), Status.NOT_FOUND, NOBODY),
         ((JobId(JOB), EntityVersion("2-1-1"), JobSpec()), Status.ABORTED, "unexpected entity version"),
         ((JobId(JOB), EntityVersion("1-1-1"), None), Status.INVALID_ARGUMENT, "spec is unset"),

@@ -40,7 +40,7 @@ class WorkflowMethods:
         return svc.ReplaceJobResponse(await self._started(command, command.version))
 
     async def patch_job(self, message: svc.PatchJobRequest) -> svc.PatchJobResponse:
-        job, version = wire_in.existing_job(message.job_id), wire_in.text_of(message.version)
+        job, version = workflow_in.uuid_of(message), wire_in.text_of(message.version)
         # No version comes twice: if the job is still at this one when it is replaced, this is what it had.
         base = await self._loop.read(partial(workflow_views.spec_bytes, job=job, version=version))
         size = len(base) + len(wire_bytes(message))
