@@ -411,11 +411,16 @@ class Daemon(NamedTuple):
 
 
 def a_daemon(
-    journal: Journal, clock: ManualClock, hosts: int = 4, seed: int = 7, limits: Limits | None = None
+    journal: Journal,
+    clock: ManualClock,
+    hosts: int = 4,
+    seed: int = 7,
+    limits: Limits | None = None,
+    periods: Periods | None = None,
 ) -> Daemon:
     """A daemon on virtual time, not running yet."""
     limits = limits or Limits()
-    machine = Machine(Periods(), limits)
+    machine = Machine(periods or Periods(), limits)
     agents = RecordedAgents([a_host(number) for number in range(hosts)], seed, clock.now())
     return Daemon(Loop(machine, journal, agents, clock, limits), machine, journal, agents, clock)
 

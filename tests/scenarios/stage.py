@@ -28,7 +28,7 @@ from derny.api.watch import WatchService
 from derny.edge.call import status_of
 from derny.journal.store import Journal
 from derny.model.errors import Refusal
-from derny.model.periods import Limits
+from derny.model.periods import Limits, Periods
 from derny.runtime.clock import ManualClock
 
 SERVICES = (
@@ -66,8 +66,8 @@ class Answering:
 class Stage:
     """A daemon that a transcript plays on."""
 
-    def __init__(self, folder: Path, hosts: int, seed: int) -> None:
-        self._folder, self._hosts, self._seed = folder, hosts, seed
+    def __init__(self, folder: Path, hosts: int, seed: int, periods: Periods | None = None) -> None:
+        self._folder, self._hosts, self._seed, self._periods = folder, hosts, seed, periods
         self._clock = ManualClock()
         self._open = AsyncExitStack()
         self._daemon: Daemon
@@ -91,6 +91,10 @@ class Stage:
         for name in list(self._calls):
             await self.end(name)
         await self._open.aclose()
+
+    @property
+    def daemon(self) -> Daemon:
+        return self._daemon
 
     def request_type(self, method: str) -> type:
         """Of a method by its name, or by `Service.Method`; KeyError says that there is none."""
@@ -155,7 +159,7 @@ class Stage:
 
     async def _start(self) -> None:
         journal = await Journal.open(self._folder)
-        daemon = a_daemon(journal, self._clock, self._hosts, self._seed, LIMITS)
+        daemon = a_daemon(journal, self._clock, self._hosts, self._seed, LIMITS, self._periods)
         await daemon.loop.recover()
         served: list[Any] = [kind(daemon.loop, LIMITS) for kind in SERVICES]
         served.append(SimulationService(daemon.loop, LIMITS, daemon.agents))
