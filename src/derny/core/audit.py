@@ -18,6 +18,7 @@ from derny.core.state import AT_REST, Rollout, State, is_at_rest, new_counts
 from derny.model.ids import JobId, PoolId, VolumeId, pod_name
 from derny.model.records import Job, Pod, Pool, Queue, Workflow
 from derny.model.resources import NOTHING, Resources
+from derny.model.specs import PodTemplate
 from derny.model.states import (
     POD_ADMITTED,
     POD_ON_HOST,
@@ -234,16 +235,15 @@ def _of_pools(state: State) -> Iterator[str]:
     demand of a pool that of its waiting pods, exactly, in every kind."""
     sums: dict[PoolId, list[Resources]] = {pool.id: [NOTHING] * 4 for pool in state.tree.walk()}
     demand: dict[tuple[PoolId, bool], Resources] = {}
-    for job, pod in _pods(state):
-        template = pod.template
-        if pod.state is PodState.PENDING:
-            key = (job.spec.pool, template.revocable)
-            demand[key] = demand.get(key, NOTHING).plus(template.demand)
-        if pod.state in POD_ADMITTED:
+    for pool_id, template, is_in, many in _alike(state):
+        if is_in is PodState.PENDING:
+            key = (pool_id, template.revocable)
+            demand[key] = demand.get(key, NOTHING).plus(template.demand, many)
+        if is_in in POD_ADMITTED:
             counts = (True, template.revocable, not template.preemptible, template.controller)
-            for pool in state.tree.up(state.tree.pools[job.spec.pool]):
+            for pool in state.tree.up(state.tree.pools[pool_id]):
                 sums[pool.id] = [
-                    held.plus(template.demand, times)
+                    held.plus(template.demand, times * many)
                     for held, times in zip(sums[pool.id], counts, strict=True)
                 ]
     for pool in state.tree.walk():
@@ -259,18 +259,30 @@ def _of_pools(state: State) -> Iterator[str]:
             yield f"pool {pool.id} counts {pool.jobs} jobs, it has {jobs[pool.id]}"
 
 
+def _alike(state: State) -> Iterator[tuple[PoolId, PodTemplate, PodState, int]]:
+    """How many pods there are of each template in each state, job by job; counted by the identity of the
+    template, since its value takes long to hash."""
+    for job in state.jobs.values():
+        templates = {id(pod.template): pod.template for pod in job.pods}
+        for (template, is_in), many in Counter([(id(pod.template), pod.state) for pod in job.pods]).items():
+            yield job.spec.pool, templates[template], is_in, many
+
+
 def _of_hosts(state: State) -> Iterator[str]:
     """No host gives away more than it has, no port twice, and what is free is what pods have left."""
     used: dict[str, Resources] = {}
     fds: Counter[str] = Counter()
-    there: dict[str, set[int]] = {}
+    there: dict[str, list[Pod]] = {}
     ports: dict[str, list[int]] = {}
     for _, pod in _pods(state):
         if pod.state in POD_ON_HOST and pod.host is not None:
-            used[pod.host] = used.get(pod.host, NOTHING).plus(pod.template.footprint)
-            fds[pod.host] += pod.template.fds
-            there.setdefault(pod.host, set()).add(id(pod))
-            ports.setdefault(pod.host, []).extend(pod.ports)
+            there.setdefault(pod.host, []).append(pod)
+    for name, pods in there.items():
+        templates = {id(pod.template): pod.template for pod in pods}
+        for found, many in Counter([id(pod.template) for pod in pods]).items():
+            used[name] = used.get(name, NOTHING).plus(templates[found].footprint, many)
+            fds[name] += templates[found].fds * many
+        ports[name] = sorted(port for pod in pods for port in pod.ports)
     for volume in state.volumes.values():
         if volume.state is not VolumeState.DELETED:
             used[volume.host] = used.get(volume.host, NOTHING).plus(Resources(disk=volume.size))
@@ -281,9 +293,9 @@ def _of_hosts(state: State) -> Iterator[str]:
             yield f"host {host.name} has {free} free of {host.capacity}, its pods use {taken}"
         if state.table.free_fds(host.row) + fds[host.name] != host.fds:
             yield f"host {host.name} and its pods disagree about its file descriptors"
-        if set(map(id, host.pods)) != there.get(host.name, set()):
+        if host.pods.keys() != set(there.get(host.name, ())):
             yield f"host {host.name} remembers other pods than those that are on it"
-        if sorted(ports.get(host.name, [])) != state.table.used_ports(host.row):
+        if ports.get(host.name, []) != state.table.used_ports(host.row):
             yield f"host {host.name} and its pods disagree about its ports"
     if state.tree.capacity != state.table.total_capacity():
         yield "the root's capacity is not that of the hosts"
