@@ -5,7 +5,6 @@ mutation has the version that its event gave the job; a repeat that caused none 
 that the request named. (API reference, stateless_svc.proto; behaviour, jobs §2.2-2.5, §2.11, §2.16, §2.17.)
 """
 
-import asyncio
 from functools import partial
 
 from derny.api import wire_in, workflow_in, workflow_out
@@ -110,7 +109,7 @@ class WorkflowMethods:
         updated: list[int] = []
         compared, complete = 0, False
         while not complete:
-            found = await self._loop.read(
+            found = await self._loop.scan(
                 partial(
                     workflow_views.diff,
                     job=job,
@@ -122,7 +121,6 @@ class WorkflowMethods:
             )
             updated += found.updated
             compared, complete = found.end, found.complete
-            await asyncio.sleep(0)
         return await made(
             compared * 8, workflow_out.difference, found.added, found.removed, updated, compared
         )

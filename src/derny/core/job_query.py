@@ -90,8 +90,8 @@ def pools_at(state: State, path: str) -> frozenset[PoolId]:
     """The pool at a path, and all below it, where its jobs are; Invalid when there is none."""
     try:
         pool = state.tree.lookup(path)
-    except NotFound as error:
-        raise Invalid(f"{error}; expected the path of a resource pool such as /pool") from None
+    except (NotFound, Invalid) as error:
+        raise Invalid(f"respool: {error}; expected the path of a resource pool such as /pool") from None
     return frozenset([found.id for found in state.tree.walk(pool.id)])
 
 
