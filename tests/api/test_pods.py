@@ -172,6 +172,20 @@ async def test_previous_runs_are_told_newest_first_and_never_the_current(
         assert status.completion_time == container.completion_time >= status.start_time
 
 
+async def test_why_an_earlier_run_was_ended_is_told_and_no_exit_code_that_is_not_kept(counter, job_message):
+    await counter.create(job_message())
+    await counter.pods.restart_pod(RestartPodRequest(POD))
+    await counter.after(5)
+    await counter.report(f"{JOB}-0-2", TaskState.FAILED, "Command exited with status 3", exit_code=3)
+    await counter.after(4000)
+    failed, restarted = (await get(counter)).previous
+    (container,) = restarted.status.containers_status
+    assert container.state == ContainerState.KILLED
+    assert container.termination_status.reason == Reason.TERMINATION_STATUS_REASON_KILLED_FOR_RESTART
+    (container,) = failed.status.containers_status
+    assert (container.state, container.termination_status) == (ContainerState.FAILED, None)
+
+
 async def test_events_tell_every_write_of_the_current_run_newest_first(counter, job_message):
     await counter.create(job_message())
     answer = await counter.pods.get_pod_events(GetPodEventsRequest(POD))

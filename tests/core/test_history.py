@@ -7,8 +7,8 @@ from builders import Bench, a_job, a_template
 from derny.core.history import ENTRIES_MAX, Entry, Texts, entries, extend, message_before, without_run
 from derny.core.pods import THROTTLED
 from derny.model.ids import HostName, JobId
-from derny.model.records import Pod
-from derny.model.states import HealthState, PodState, TaskState
+from derny.model.records import Pod, Termination
+from derny.model.states import HealthState, PodState, TaskState, TerminationReason
 
 
 def a_pod() -> Pod:
@@ -23,7 +23,8 @@ def test_an_entry_says_what_the_pod_was() -> None:
     pod.host = HostName("a-host")
     extend([pod], 12.5, {pod.host: 7}, texts)
     pod.host = None
-    pod.message, pod.state = "", PodState.READY
+    pod.message, pod.state, pod.health = "", PodState.READY, HealthState.UNHEALTHY
+    pod.termination = Termination(TerminationReason.KILLED_FOR_SLA_AWARE_RESTART)
     extend([pod], 13.0, {}, texts)
     first, second = entries(pod, texts)
     assert first == Entry(
@@ -40,6 +41,8 @@ def test_an_entry_says_what_the_pod_was() -> None:
         False,
     )
     assert (second.state, second.host, second.message) == (PodState.READY, -1, "")
+    assert second.health is HealthState.UNHEALTHY
+    assert second.because is TerminationReason.KILLED_FOR_SLA_AWARE_RESTART
 
 
 def test_what_is_written_in_one_batch_is_what_would_be_written_one_by_one() -> None:

@@ -96,8 +96,15 @@ def of_event(view: PodEventView) -> Statuses:
             entry.reason,
             view.started_at,
             view.completed_at,
+            termination=_of_ours(entry.because),
         )
     )
+
+
+def _of_ours(reason: TerminationReason) -> Termination | None:
+    """Why we ended an earlier run. How one failed by itself is told by the messages of its events alone: an
+    exit code of nought would be a lie."""
+    return Termination(reason) if reason and reason is not TerminationReason.FAILED else None
 
 
 def termination(ended: Termination | None) -> TerminationStatus | None:

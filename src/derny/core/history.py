@@ -12,13 +12,15 @@ from typing import Generic, NamedTuple, TypeVar
 from derny.core.containers import Runs, undated
 from derny.model.ids import HostName
 from derny.model.records import Pod
-from derny.model.states import HealthState, PodState
+from derny.model.states import HealthState, PodState, TerminationReason
 
 T = TypeVar("T")
 
 _ENTRY = struct.Struct("<dBBBIIIiHHH")
 _STATE_AT = 8
 """Where in an entry the byte of the state is."""
+_REASON_SHIFT = 4
+"""The byte of the health has the reason of the end in its upper half."""
 _FULL_TABLE = 2**16 - 1
 
 ENTRIES_MAX = 1000
@@ -46,6 +48,8 @@ class Entry(NamedTuple):
     """A new run was wanted."""
     containers: Runs = ()
     """As in the pod's record, without times."""
+    because: TerminationReason = TerminationReason.INVALID
+    """Why the run ends; INVALID while it does not."""
 
 
 class Numbered(Generic[T]):
@@ -88,7 +92,7 @@ def extend(pods: Sequence[Pod], at: float, rows: Mapping[HostName, int], texts: 
             at,
             pod.state,
             pod.goal | pod.rerun << 7,
-            pod.health,
+            pod.health | (pod.termination.reason << _REASON_SHIFT if pod.termination is not None else 0),
             pod.config,
             pod.desired_config,
             pod.run,
@@ -109,7 +113,7 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
             at,
             PodState(state),
             PodState(goal & 127),
-            HealthState(health),
+            HealthState(health & 15),
             config,
             desired,
             run,
@@ -118,6 +122,7 @@ def entries(pod: Pod, texts: Texts) -> Iterator[Entry]:
             texts.all[reason],
             goal > 127,
             texts.containers.all[containers],
+            TerminationReason(health >> _REASON_SHIFT),
         )
 
 
