@@ -184,7 +184,7 @@ def test_ports_in_both_spellings(load: LoadText) -> None:
 
 def test_every_period_can_be_set_in_either_spelling(load: LoadText) -> None:
     """`drain_s: 90`, `drain: 1m30s`; counts have no unit."""
-    counts = {"preemption_cycles": 7, "placing_attempts": 7, "placing_cycles": 7}
+    counts = {"preemption_cycles": 7, "placing_attempts": 7}
     expected = dict.fromkeys(Periods.__struct_fields__, 90) | counts | {"heartbeat_s": 5}
     plain = "".join(f"  {name}: {value}\n" for name, value in expected.items())
     united = plain.replace("heartbeat_s: 5", "heartbeat: 5000ms").replace("_s: 90", ": 1m30s")

@@ -22,8 +22,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     """Every period and time-out, in seconds. Peloton's production value ("base") is named where it differs.
 
     What Peloton needs between its daemons (RPC time-outs, offer leases, queue waits) has no meaning in one
-    process and is not here. The periods of what this release does not do yet are taken and kept: those of
-    holds and reservation.
+    process and is not here.
     """
 
     # Capacity.
@@ -45,16 +44,10 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     """Added to the placing time-out with each attempt of a cycle (base 5 min)."""
     placing_attempts: Count = 3
     """Attempts in one placement cycle; after them the pod queues for admission again."""
-    placing_cycles: Count = 1
-    """Placement cycles until all have failed (base 3)."""
     desired_host_timeout_s: Period = 120
     """How long a pod that wants one host waits for it before it takes any (stateless placement engine)."""
     host_held_s: Period = 180
     """How long a host is kept for a pod that is updated in place (a constant in Peloton)."""
-    reserved_timeout_s: Period = 600
-    """RESERVED for so long, the pod goes back to PENDING (base 30 min)."""
-    launching_timeout_s: Period = 30
-    """LAUNCHING for so long, the pod is READY to be placed again (base 20 min)."""
     launch_timeout_s: Period = 60
     """LAUNCHED for so long without a word of the agent: the run is killed, then a new one made (base 180
     min)."""
