@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from builders import JOB, POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
+from derny.capacity.cycle import FEW_POOLS
 from derny.core import commands, events
 from derny.core.audit import audit, fingerprint
 from derny.core.commands import Command
@@ -232,3 +233,15 @@ def test_after_a_replay_the_owed_steps_are_taken_as_if_nothing_had_been() -> Non
     machine.advance(bench.at + 40, 100)
     pod = machine.state.jobs[JOB].pods[0]
     assert (pod.state, pod.run) == (S.LAUNCHED, 2)
+
+
+def test_a_calculation_of_more_pools_than_the_budget_has_a_turn_to_itself() -> None:
+    bench = Bench()
+    for number in range(FEW_POOLS):
+        bench.do(commands.CreatePool(pool_id(number), a_pool(amounts(), name=f"p{number}")))
+    bench.machine.handle(commands.CreateJob(JOB, a_job()), bench.at)
+    bench.at += 10
+    done, more = bench.machine.advance(bench.at, FEW_POOLS)
+    assert ([type(event) for event in done], more) == ([events.PodsCreated], True)
+    done, more = bench.machine.advance(bench.at, FEW_POOLS)
+    assert [type(event) for event in done] == [events.GangsAdmitted, events.PodsPlaced]

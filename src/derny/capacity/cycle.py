@@ -30,14 +30,17 @@ class Cycle:
         self._changes: int | None = None
         self._reshaped = 0
 
-    def run(self, tree: PoolTree, at: float, period_s: float) -> None:
-        """Give all pools their entitlements if that is due; the tree's version grows if any has changed."""
+    def run(self, tree: PoolTree, at: float, period_s: float) -> int:
+        """Give all pools their entitlements if that is due; the tree's version grows if any has changed.
+
+        Returns how many pools it has looked at: all of them, or none.
+        """
         if self._changes is not None and at < self.at + min(_rest_s(tree), period_s):
             # Not looked at any closer: with many pools that takes its time too, in every turn.
-            return
+            return 0
         due = self.next_due(tree, period_s)
         if due is None or at < due:
-            return
+            return 0
         self.at, self._changes, self._reshaped = at, tree.changes, tree.reshaped
         self.claims, self.capacity = claims_of(tree), tree.capacity
         changed = False
@@ -46,6 +49,7 @@ class Cycle:
             changed |= found != (pool.entitlement, pool.non_slack_entitlement, pool.slack_entitlement)
             pool.entitlement, pool.non_slack_entitlement, pool.slack_entitlement = found
         tree.version += changed
+        return len(self.claims)
 
     def next_due(self, tree: PoolTree, period_s: float) -> float | None:
         """When the next calculation is due; None as long as nothing has changed since the last."""

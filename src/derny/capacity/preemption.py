@@ -60,7 +60,11 @@ def owed(pool: Pool) -> tuple[Resources, Resources]:
 
 def owes(pool: Pool) -> bool:
     """Whether the pool is a leaf that holds more than its entitlement of anything."""
-    return not pool.children and any(map(any, owed(pool)))
+    if pool.children or not any(pool.allocation):
+        return False
+    # Kind by kind and without vectors in between: every look comes by here for every pool.
+    kinds = zip(pool.allocation, pool.slack, pool.non_slack_entitlement, pool.slack_entitlement, strict=True)
+    return any(held - slack > hard_most or slack > most for held, slack, hard_most, most in kinds)
 
 
 def excess(amount: Resources, less: Resources) -> Resources:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from derny.capacity.admission import admissible
+from derny.capacity.cycle import FEW_POOLS
 from derny.core import (
     commands,
     events,
@@ -194,7 +195,10 @@ class Machine:
         if self._settles:
             self._wake_due(at, budget)
             self._settle(at, budget, done)
-        self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
+        calculated = self.state.cycle.run(self.state.tree, at, self._periods.entitlement_s)
+        if calculated > max(budget, FEW_POOLS):
+            # The entitlements of thousands of pools take as long as everything else in a turn.
+            return done, True
         more = self._preempt(at, budget, done)
         more |= self._admit(at, budget, done)
         more |= self._placing.run(at, budget, done)

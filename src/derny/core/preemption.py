@@ -131,7 +131,7 @@ class Preemption:
         for pool in self._due:
             del self._review_at[pool]
         for job in self._state.jobs.values() if self._due else ():
-            if job.spec.pool in self._due and any(job.counts[state] for state in POD_ADMITTED):
+            if job.spec.pool in self._due:
                 self._due[job.spec.pool].append(job.id)
 
     def _decide(self, review: "_Review", at: float) -> list[Event]:
@@ -203,12 +203,13 @@ class _Review:
         """Look at `budget` more pods or jobs; returns whether that were all."""
         while self._jobs and budget > 0:
             job = state.jobs.get(self._jobs[-1])
-            pods = job.pods[self._instance : self._instance + budget] if job is not None else []
+            pods: list[Pod] = []
+            if job is not None and any(job.counts[admitted] for admitted in POD_ADMITTED):
+                pods = job.pods[self._instance : self._instance + budget]
+                self._see(job, pods)
             self._instance += len(pods)
             budget -= max(len(pods), 1)
-            if job is not None:
-                self._see(job, pods)
-            if job is None or self._instance >= len(job.pods):
+            if job is None or not pods or self._instance >= len(job.pods):
                 self._jobs.pop()
                 self._instance = 0
         return not self._jobs
