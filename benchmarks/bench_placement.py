@@ -73,7 +73,7 @@ def used_table(host_count: int) -> HostTable:
         row = table.add(HostName(f"host-{number}"), HOST, labels=(("rack", f"r{number % RACKS}"),))
         table.debit(row, Resources(*[int(amount * share) for amount in HOST]))
     # A database on every third host, for others to keep near to or far from.
-    table.pod_labels.add(JOB, DB, range(0, host_count, 3))
+    table.pod_labels.add(JOB, DB, range(0, host_count, 3), range(0, host_count, 3))
     return table
 
 
@@ -111,7 +111,7 @@ def plain_host_limit(host_count: int, wanted: list[Resources]) -> int:
 def count_labels(table: HostTable, ask: Ask, placed: list[int]) -> None:
     """As the place pass does before each look; `placed` has the rows of the group's own pods so far."""
     while (found := table.pod_labels.uncounted(pod_labels(ask.constraint))) is not None:
-        table.pod_labels.count(*found, range(0, len(table), 3) if found[0] == DB[0] else placed)
+        table.pod_labels.count(*found[:2], range(0, len(table), 3) if found[0] == DB[0] else placed)
 
 
 def singles(table: HostTable, asks: list[Ask], rules: Rules) -> int:
@@ -126,7 +126,7 @@ def singles(table: HostTable, asks: list[Ask], rules: Rules) -> int:
             table.debit(row, ask.demand)
         if ask.labels:
             rows += placement.rows
-            table.pod_labels.add(JOB, ask.labels, placement.rows)
+            table.pod_labels.add(JOB, ask.labels, placement.rows, range(len(placement.rows)))
         placed += len(placement.rows)
     return placed
 
@@ -141,7 +141,7 @@ def groups(table: HostTable, ask: Ask, sizes: list[int], rules: Rules) -> int:
         table.debit_many(placement.rows, POD, placement.ports)
         if ask.labels:
             rows += placement.rows
-            table.pod_labels.add(JOB, ask.labels, placement.rows)
+            table.pod_labels.add(JOB, ask.labels, placement.rows, range(len(placement.rows)))
         placed += len(placement.rows)
     return placed
 

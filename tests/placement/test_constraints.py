@@ -11,7 +11,6 @@ from derny.model.specs import Condition, Constraint, LabelKind, Labels
 from derny.placement.constraints import (
     asks_for_exclusive,
     clauses,
-    dense,
     described,
     limit,
     passes,
@@ -19,6 +18,7 @@ from derny.placement.constraints import (
     pruned,
 )
 from derny.placement.hosts import HostTable
+from derny.placement.labels import dense
 from slow_constraints import constraints, either, every, label_lists, on_host, on_pods, verdict
 from slow_constraints import passes as slow_passes
 
@@ -38,9 +38,9 @@ def a_table(*hosts: tuple[str, Labels, list[Labels]], spoken: Constraint | None 
         table.add(HostName(name), NOTHING, labels=labels)
     for name, _labels, pods in hosts:
         for labels in pods:
-            table.pod_labels.add(JOB, labels, [table.row_of[HostName(name)]])
+            table.pod_labels.add(JOB, labels, [table.row_of[HostName(name)]], [0])
     while (found := table.pod_labels.uncounted(pod_labels(spoken))) is not None:
-        label, job = found
+        label, job, _first = found
         rows = [
             row
             for row, (_, _, pods) in enumerate(hosts)

@@ -485,7 +485,7 @@ def test_a_group_under_a_host_limit_is_placed_at_once() -> None:
         assert (placement.unplaced, placement.reasons) == (14, {"match": 3})
         # Once they are there it is the constraint that refuses, and it is named.
     table = labelled((), ())
-    table.pod_labels.add(JobId("j"), ask.labels, [0, 0, 1, 1])
+    table.pod_labels.add(JobId("j"), ask.labels, [0, 0, 1, 1], range(4))
     assert table.pod_labels.uncounted(ask.labels) is not None
     table.pod_labels.count(ask.labels[0], JobId("j"), [0, 0, 1, 1])
     reason = engine.place(table, ask, 1, SPREAD).pending_reason()
@@ -521,12 +521,12 @@ def test_a_group_with_a_constraint_goes_where_its_pods_would_go_one_by_one(
     for _ in range(count):
         while (found := table.pod_labels.uncounted(pod_labels(constraint))) is not None:
             at = [row for row, pods in there.items() for pod in pods for _ in range(pod.count(found[0]))]
-            table.pod_labels.count(*found, at)
+            table.pod_labels.count(*found[:2], at)
         single = engine.place(table, ask, 1, rules)
         for row in single.rows:
             assert passes(constraint, table.labels[row], there[row])
             table.debit(row, ask.demand)
-            table.pod_labels.add(JobId("j"), own, [row])
+            table.pod_labels.add(JobId("j"), own, [row], [len(rows)])
             there[row].append(own)
         rows += single.rows
     assert sorted(rows) == sorted(together.rows)

@@ -158,10 +158,10 @@ def test_each_change_would_do(
             )
             made.debit(row, Resources(cpu=free // 2), [80] if free % 2 else [])
             made.set_placeable(row, up)
-            made.pod_labels.add(JOB, on_pod, [row])
+            made.pod_labels.add(JOB, on_pod, [row], [row])
         while (found := made.pod_labels.uncounted(pod_labels(constraint))) is not None:
             rows = [row for row, host in enumerate(hosts) for _ in range(host[1].count(found[0]))]
-            made.pod_labels.count(*found, rows)
+            made.pod_labels.count(*found[:2], rows)
         return made
 
     told = explain(table(), ask, RULES, names=9)

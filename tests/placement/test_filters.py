@@ -133,12 +133,12 @@ def test_hosts_that_nothing_refuses_are_those_with_room(
         row = table.add(
             HostName(f"h{number}"), Resources(cpu=free, gpu=free % 2), (31000, 31001), (*labels, pool), free
         )
-        table.pod_labels.add(JOB, on_pod, [row])
+        table.pod_labels.add(JOB, on_pod, [row], [row])
         if odd:
             table.debit(row, NOTHING, [80])
     while (found := table.pod_labels.uncounted(pod_labels(constraint))) is not None:
         rows = [row for row, host in enumerate(hosts) for _ in range(host[1].count(found[0]))]
-        table.pod_labels.count(*found, rows)
+        table.pod_labels.count(*found[:2], rows)
     ports = tuple(PortRequest(f"p{index}", number) for index, number in enumerate(numbers))
     ask = Ask(Resources(cpu=cpu), ports, fds, constraint)
     open_rows = set(range(len(table))) - set(refusing(table, ask, rules))

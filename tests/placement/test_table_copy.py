@@ -31,8 +31,8 @@ def a_table(hosts: int = 4) -> HostTable:
     table = HostTable(1)
     for number in range(hosts):
         table.add(HostName(f"h{number}"), Resources(cpu=4000), (31000, 31003), (("rack", f"r{number % 2}"),))
-    table.pod_labels.add(JOB, WEB, [1])
-    assert table.pod_labels.uncounted(WEB) == (WEB[0], JOB)
+    table.pod_labels.add(JOB, WEB, [1], [0])
+    assert table.pod_labels.uncounted(WEB) == (WEB[0], JOB, 0)
     table.pod_labels.count(WEB[0], JOB, [1])
     table.debit(1, Resources(cpu=1000), [31000])
     return table
@@ -52,8 +52,8 @@ def test_what_is_written_in_one_is_not_seen_in_the_other() -> None:
     copy.debit(3, Resources(cpu=4000), [31000, 80])
     copy.debit_many([0, 0], Resources(cpu=1), [[31000], [31001]])
     copy.credit(1, Resources(cpu=1000), [31000])
-    copy.pod_labels.add(JOB, WEB, [3])
-    copy.pod_labels.remove(JOB, WEB, 1)
+    copy.pod_labels.add(JOB, WEB, [3], [1])
+    copy.pod_labels.remove(JOB, WEB, 1, 0)
     assert table.free_units[0, :4].tolist() == [4000, 3000, 4000, 4000]
     assert [table.used_ports(row) for row in range(4)] == [[], [31000], [], []]
     assert table.free_port_counts[:4].tolist() == [4, 3, 4, 4]

@@ -79,7 +79,7 @@ def give_back(state: State, pod: Pod) -> None:
     host = state.hosts[pod.host]
     state.table.credit(host.row, pod.template.footprint, pod.ports, pod.template.fds)
     if pod.template.labels:
-        state.table.pod_labels.remove(pod.job, pod.template.labels, host.row)
+        state.table.pod_labels.remove(pod.job, pod.template.labels, host.row, pod.instance)
     del host.pods[pod]
     if not host.pods and host.state is HostState.DRAINING:
         state.dirty_hosts[host.name] = None

@@ -7,7 +7,7 @@ nothing and blocks nobody. Called by `core.machine`; which hosts are chosen is `
 (Behaviour, scheduler §6.)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -29,6 +29,10 @@ LOOK_COST = 4
 """What a look for hosts counts against a turn's budget, in entities, besides the pods that it places."""
 BARREN_COST = 10
 """What a look over all hosts counts that finds none."""
+
+
+COUNTED_PER_ENTITY = 16
+"""Pods whose labels are counted in the time of one step of a pod."""
 
 
 class _Look(NamedTuple):
@@ -198,18 +202,27 @@ class PlacePass:
 def count_labels(state: State, labels: Iterable[Label], budget: int) -> int:
     """Count the pods that carry these labels by host, job by job, as far as nobody has asked before; returns
     the cost, which is the whole budget while the counts are not complete."""
-    table, cost = state.table, 0
+    table, left = state.table, budget * COUNTED_PER_ENTITY
     while (found := table.pod_labels.uncounted(labels)) is not None:
-        if cost >= budget:
-            return cost
-        label, job = found
+        if left <= 0:
+            return budget
+        label, job, first = found
         pods = state.jobs[job].pods
-        rows = (
-            table.row_of[pod.host]
-            for pod in pods
-            if pod.state in POD_ON_HOST and pod.host is not None
-            for _ in range(pod.template.labels.count(label))
-        )
-        table.pod_labels.count(label, job, rows)
-        cost += len(pods)
-    return min(cost, budget - 1)
+        end = first + left
+        rows = _rows_of(state, pods[first:end], label)
+        table.pod_labels.count(label, job, rows, end if end < len(pods) else None)
+        left -= min(end, len(pods)) - first + COUNTED_PER_ENTITY
+    return min(budget - left // COUNTED_PER_ENTITY, budget - 1)
+
+
+def _rows_of(state: State, pods: Iterable[Pod], label: Label) -> Iterator[int]:
+    """Where pods are that carry the label, once for each time that one carries it."""
+    row_of = state.table.row_of
+    times: dict[int, int] = {}
+    for pod in pods:
+        if pod.state in POD_ON_HOST and pod.host is not None:
+            template = pod.template
+            if (carried := times.get(id(template))) is None:
+                carried = times[id(template)] = template.labels.count(label)
+            for _ in range(carried):
+                yield row_of[pod.host]

@@ -254,7 +254,7 @@ def apply_placed(state: State, event: PodsPlaced, at: float) -> None:
     for pod, ports in zip(pods, event.ports, strict=False):
         pod.ports = ports
     if template.labels:
-        state.table.pod_labels.add(job.id, template.labels, event.hosts)
+        state.table.pod_labels.add(job.id, template.labels, event.hosts, event.instances)
     state.leave_group(*pods)
     for pod, row in zip(pods, event.hosts, strict=True):
         pod.host = name = names[row]

@@ -26,8 +26,8 @@ from derny.model.specs import (
     Labels,
     OrConstraint,
 )
-from derny.placement.hosts import HostTable, Where, rows_in
-from derny.placement.labels import EXCLUSIVE, Counts, Label
+from derny.placement.hosts import HostTable
+from derny.placement.labels import EXCLUSIVE, Label, Where, dense, rows_in
 
 _COMPARISONS_MAX: Final = 64
 """Comparisons of a label that pods of a group change, over and over while they are added to a host, in one
@@ -186,7 +186,7 @@ class _View:
         """How often pods carry the label on each row."""
         counts = self._pod_counts.get(label)
         if counts is None:
-            counts = dense(self.table.pod_labels.counts(label), self.where)
+            counts = self.table.pod_labels.on(label, self.where, len(self.table))
             self._pod_counts[label] = counts
         return counts
 
@@ -200,18 +200,6 @@ def _hosts_verdict(node: _Node, table: HostTable, where: slice) -> NDArray[np.bo
     for part in node.parts:
         verdict[_hosts_verdict(part, table, where) == wanted] = wanted
     return verdict
-
-
-def dense(counts: Counts, where: Where) -> NDArray[np.int64]:
-    """A count for each row of `where`."""
-    rows = rows_in(where)
-    if isinstance(rows, range) and len(counts) < len(rows):
-        found = np.zeros(len(rows), np.int64)
-        at = np.fromiter(counts, np.int64, len(counts)) - rows.start
-        inside = (at >= 0) & (at < len(rows))
-        found[at[inside]] = np.fromiter(counts.values(), np.int64, len(counts))[inside]
-        return found
-    return np.fromiter((counts.get(row, 0) for row in rows), np.int64, len(rows))
 
 
 def _compared(label: LabelConstraint, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -239,8 +227,9 @@ def _verdict(
     open_to = np.full(len(view.rows), _NEVER)
     for verdict, lasts_to in looks:
         deciding = verdict if wanted else ~verdict
-        decided |= deciding
-        decided_to = np.where(deciding, np.maximum(decided_to, lasts_to), decided_to)
+        if deciding.any():
+            decided |= deciding
+            decided_to = np.where(deciding, np.maximum(decided_to, lasts_to), decided_to)
         np.minimum(open_to, lasts_to, out=open_to)
     return decided if wanted else ~decided, np.where(decided, decided_to, open_to)
 
@@ -251,14 +240,14 @@ def _label_verdict(
     before = view.pod_counts((label.key, label.value))
     if not own:
         return _compared(label, before), np.int64(_NEVER)
-    counts = before + added * own
+    counts = before + (added if own == 1 else added * own)
     verdict = _compared(label, counts)
-    # The count only grows: it comes to the requirement with so many pods, and passes it with so many.
-    equals = -((before - label.requirement) // own)
-    exceeds = (label.requirement - before) // own + 1
-    next_change = np.where(
-        counts < label.requirement, equals, np.where(counts == label.requirement, exceeds, _NEVER)
-    )
+    # The count only grows: it comes to the requirement with so many pods, and passes it with so many. Most
+    # pods carry a label once, and dividing whole columns is slow.
+    lacking = label.requirement - before
+    comes, within = (lacking, lacking) if own == 1 else (-(-lacking // own), lacking // own)
+    if label.condition is Condition.LESS_THAN:
+        return verdict, np.where(verdict, comes, _NEVER)
     if label.condition is Condition.GREATER_THAN:
-        next_change = np.where(verdict, _NEVER, exceeds)
-    return verdict, next_change
+        return verdict, np.where(verdict, _NEVER, within + 1)
+    return verdict, np.where(verdict, within + 1, np.where(counts < label.requirement, comes, _NEVER))

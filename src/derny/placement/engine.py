@@ -32,8 +32,8 @@ from derny.placement.filters import (
     open_hosts,
     static_in_range,
 )
-from derny.placement.hosts import KINDS, HostTable, Where
-from derny.placement.labels import EXCLUSIVE
+from derny.placement.hosts import KINDS, HostTable
+from derny.placement.labels import EXCLUSIVE, Where
 
 SMALL_GROUP: Final = 16
 """Groups of fewer pods search by windows: for them a scan of all hosts is most of the cost."""

@@ -25,7 +25,8 @@ from derny.model.specs import (
     PortRequest,
 )
 from derny.placement.constraints import asks_for_exclusive, clauses, passes, pod_labels
-from derny.placement.hosts import KINDS, HostTable, Where
+from derny.placement.hosts import KINDS, HostTable
+from derny.placement.labels import Where
 
 GPU: Final = KINDS.index("gpu")
 

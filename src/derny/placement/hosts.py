@@ -30,17 +30,6 @@ KINDS: Final = (*Resources._fields, "fds")
 
 Rows = Sequence[int] | NDArray[np.int64]
 
-Where = slice | NDArray[np.int64]
-"""Hosts that are looked at together: a window of rows, both ends given, or single rows."""
-
-
-def rows_in(where: Where) -> Sequence[int]:
-    """The rows of a window, or the single ones."""
-    if isinstance(where, slice):
-        return range(where.start, where.stop)
-    rows: list[int] = where.tolist()
-    return rows
-
 
 class HostTable:
     """All hosts as columns; a host's row is its place in the order of registration, for ever.
