@@ -333,6 +333,6 @@ def test_a_turn_looks_at_what_has_changed_and_not_at_all_pods() -> None:
     bench.settle()
     bench.report(T.RUNNING, 7)
     rollout = bench.machine.state.rollouts[JOB]
-    assert (list(rollout.changed), [instance for _, instance in rollout.steady]) == ([], [7])
+    assert (list(rollout.changed), [instances for _, instances in rollout.steady]) == ([], [[7]])
     bench.live(1.5)
     assert (counts(bench), list(rollout.steady)) == ((1, 0, 40), [])

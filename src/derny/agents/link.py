@@ -6,6 +6,7 @@ wait: the last one of each pod. Called by `agents.simulated`.
 """
 
 import math
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -49,6 +50,8 @@ class Link(msgspec.Struct):
 
     def passed(self, order: Reconcile) -> tuple[list[Launch], dict[PodId, Kill]]:
         """What of an order has got through by now, as of the moments at which it did; kills by pod."""
+        if not self.outages and not self.is_down:
+            return order.launches, {kill.pod: kill for kill in order.kills}
         launches: list[Launch] = []
         kills: dict[PodId, Kill] = {}
         for launch in order.launches:
@@ -78,7 +81,7 @@ class Outbox:
     """Reports on their way to the daemon: in order, and while the link is down the last one of each pod."""
 
     def __init__(self) -> None:
-        self._ready: list[PodReport] = []
+        self._ready: deque[PodReport] = deque()
         self._held: dict[PodId, PodReport] = {}
 
     def __bool__(self) -> bool:
@@ -92,10 +95,9 @@ class Outbox:
 
     def release(self) -> None:
         """The link is up again: what was held is ready."""
-        self._ready += self._held.values()
+        self._ready.extend(self._held.values())
         self._held = {}
 
     def take(self, most: int) -> list[PodReport]:
         """At most so many of those that are ready, oldest first."""
-        taken, self._ready = self._ready[:most], self._ready[most:]
-        return taken
+        return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]

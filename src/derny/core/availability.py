@@ -37,7 +37,8 @@ def is_unavailable(pod: Pod) -> bool:
         return False
     if pod.termination is not None:
         return pod.termination.reason in _COUNTED
-    if pod.superseded:
+    # What `superseded` says, spelled out: this is asked with every write.
+    if pod.rerun or pod.config != pod.desired_config:
         return False
     return pod.state not in _SERVING or pod.health not in WELL
 

@@ -21,6 +21,7 @@ _STATE_AT = 8
 """Where in an entry the byte of the state is."""
 _REASON_SHIFT = 4
 """The byte of the health has the reason of the end in its upper half."""
+_LAUNCHED = int(PodState.LAUNCHED)
 _FULL_TABLE = 2**16 - 1
 
 ENTRIES_MAX = 1000
@@ -140,7 +141,7 @@ def launched_at(pod: Pod) -> float:
     """
     history = pod.history
     for offset in range(len(history) - _ENTRY.size, -1, -_ENTRY.size):
-        if history[offset + _STATE_AT] == PodState.LAUNCHED:
+        if history[offset + _STATE_AT] == _LAUNCHED:
             at, _, _, _, _, _, run, *_ = _ENTRY.unpack_from(history, offset)
             if run == pod.run:
                 return float(at)

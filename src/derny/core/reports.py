@@ -108,6 +108,8 @@ def _is_duplicate(to: PodState, report: PodReport) -> bool:
 def _is_news(pod: Pod, told: list[PodReport] | None, to: PodState, report: PodReport) -> bool:
     """Whether a report that moves the pod nowhere tells something else: of its health, where that is not
     well once more, or of its containers. `told` is what was news of this pod in the same batch before."""
+    if not (report.containers or pod.template.health_checked):
+        return False
     if to is not PodState.STARTING and to is not PodState.RUNNING:
         return False
     healthy = _health_said(pod, report)

@@ -113,8 +113,8 @@ class Rollout(msgspec.Struct, eq=False):
     changed: OrderedDict[int, None]
     """Instances that may have got somewhere: pods that run, or whose runs have ended, and pods that are
     gone."""
-    steady: deque[tuple[float, int]]
-    """Pods that run, and since when they will have done so for long enough."""
+    steady: deque[tuple[float, list[int]]]
+    """Pods that run, by when they will have done so for long enough."""
     wake: float = 0.0
     """For when the last timer was set."""
 
@@ -308,7 +308,9 @@ def is_at_rest(pod: Pod) -> bool:
     if pod.goal is not _RUNNING:
         return True
     # One that runs after failures will have them forgotten if it goes on.
-    return not ((pod.failures and pod.state is _RUNNING) or pod.superseded)
+    recovers = pod.failures and pod.state is _RUNNING
+    # The rest is what `superseded` says, spelled out: this is asked with every write.
+    return not (recovers or pod.rerun or pod.config != pod.desired_config)
 
 
 def new_counts() -> list[int]:

@@ -36,6 +36,9 @@ from derny.model.states import (
 LOOKS_PER_ENTITY = 8
 """Looks at instances that have changed that cost as much as one step of a pod."""
 
+_RUNNING = PodState.RUNNING
+"""Looked up once: through its class a member takes 70 ns in Python 3.11."""
+
 Owed = tuple[Event | None, int]
 """The event, and what it cost to find it, in instances looked at."""
 
@@ -61,7 +64,7 @@ def _settled(
     """Look at the instances that have changed, as many as the budget bears; with the cost."""
     most = budget * LOOKS_PER_ENTITY
     while rollout.steady and rollout.steady[0][0] <= at and len(rollout.changed) < most:
-        rollout.changed[rollout.steady.popleft()[1]] = None
+        rollout.changed.update(dict.fromkeys(rollout.steady.popleft()[1]))
     done: list[int] = []
     failed: list[int] = []
     looked = min(most, len(rollout.changed))
@@ -100,17 +103,20 @@ def _judge(
         due = pod.started_at + (periods.steady_s if pod.health is HealthState.DISABLED else 0)
         if due <= at:
             done.append(instance)
+        elif rollout.steady and rollout.steady[-1][0] == due:
+            # Many are reported together.
+            rollout.steady[-1][1].append(instance)
         else:
-            rollout.steady.append((due, instance))
+            rollout.steady.append((due, [instance]))
 
 
 def _is_stopped(pod: Pod) -> bool:
-    return pod.goal is PodState.KILLED and pod.state in POD_TERMINAL
+    return pod.state in POD_TERMINAL and pod.goal is PodState.KILLED
 
 
 def _serves(pod: Pod) -> bool:
-    wanted = pod.goal is PodState.RUNNING and not pod.superseded
-    return wanted and pod.state is PodState.RUNNING and pod.health in WELL
+    wanted = pod.goal is _RUNNING and not pod.superseded
+    return wanted and pod.state is _RUNNING and pod.health in WELL
 
 
 def _has_failed(workflow: Workflow, pod: Pod) -> bool:

@@ -59,12 +59,11 @@ def parse_pod_name(name: str) -> tuple[JobId, int]:
 def parse_pod_id(text: str) -> tuple[JobId, int, int]:
     """The job, the instance and the run that `text` spells; Invalid when it is no pod id."""
     found = _POD_ID.match(text)
-    if (
-        found is not None
-        and (instance := int(found[2])) <= _INSTANCE_MAX
-        and (run := int(found[3])) <= _RUN_MAX
-    ):
-        return JobId(found[1]), instance, run
+    if found is not None:
+        job, number, last = found.groups()
+        instance, run = int(number), int(last)
+        if instance <= _INSTANCE_MAX and run <= _RUN_MAX:
+            return JobId(job), instance, run
     raise Invalid(f"pod_id {text!r} is not a pod id; expected <job uuid>-<instance number>-<run number>")
 
 
