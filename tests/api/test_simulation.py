@@ -134,6 +134,20 @@ async def test_names_are_given_by_number(served, name, count, names):
     assert answer.hostnames == names
 
 
+async def test_who_adds_agents_side_by_side_is_given_different_names(served):
+    """While one of them is noted in the journal, others wait to read."""
+    names = []
+
+    async def add(pause):
+        for _ in range(10):
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            names.extend((await served.simulation.add_agents(v1.AddAgentsRequest())).hostnames)
+
+    await asyncio.gather(*map(add, range(20)))
+    assert sorted(names) == sorted(f"host-{number}" for number in range(3, 203))
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [

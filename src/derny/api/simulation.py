@@ -6,9 +6,9 @@ hands it over. Each disturbance is done, then noted in the journal, then answere
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import IPv4Address
+from socket import inet_aton
 from typing import Final, Protocol
 
 from derny.api.container_in import check_amount
@@ -34,12 +34,13 @@ from derny.runtime.loop import Loop
 AGENTS_PER_CALL: Final = 1000
 """So many register within some milliseconds; who wants more calls again."""
 AGENTS_PER_LOOK: Final = 1000
+NUMBERED_MAX: Final = len("host-999999999")
+"""Longer names do not count as given by number."""
 ATTRIBUTES_MAX: Final = 64
 """Of one agent; every listing of hosts repeats them."""
 TEXT_MAX: Final = 255
 """Characters of a key or a value."""
 
-_NUMBERED: Final = re.compile(r"host-([0-9]{1,9})")
 _ADDRESS_MAX: Final = 2**32 - 1
 
 Labels = tuple[tuple[str, str], ...]
@@ -94,16 +95,18 @@ class SimulationService(v1.SimulationServiceBase):
     async def add_agents(self, message: v1.AddAgentsRequest) -> v1.AddAgentsResponse:
         capacity, ports = _capacity(message.shape), _ports(message.shape)
         labels = _labels(message.attributes)
-        present = self._fleet.hosts()
-        names = _new_names(message, [seen.name for seen in present])
-        known = {*await self._loop.read(queries.host_names), *(seen.name for seen in present), *names}
+        known = set(await self._loop.read(queries.host_names))
+        # From here to the end nobody gets between, who would be given the same names.
+        present = self._fleet.names()
+        names = _new_names(message, present)
+        known.update(present, names)
         if len(known) > self._limits.hosts_max:
             raise Exhausted(
                 f"count is {len(names)}; with the hosts that have been seen so far there would be"
                 f" {len(known)} (limit hosts_max is {self._limits.hosts_max})"
             )
         # The first address above all that are in use; at the end of all addresses it begins anew.
-        highest = max((int(IPv4Address(seen.ip)) for seen in present), default=0)
+        highest = int.from_bytes(max((inet_aton(seen.ip) for seen in self._fleet.hosts()), default=b""))
         new = [
             HostSeen(
                 name,
@@ -165,7 +168,11 @@ def _new_names(message: v1.AddAgentsRequest, present: Sequence[HostName]) -> lis
     if count > AGENTS_PER_CALL:
         raise Invalid(f"count is {count}; expected at most {AGENTS_PER_CALL}, and another call for more")
     if not message.name:
-        used = [int(found[1]) for name in present if (found := _NUMBERED.fullmatch(name))]
+        used = [
+            int(name[5:])
+            for name in present
+            if name.startswith("host-") and len(name) <= NUMBERED_MAX and name[5:].isdecimal()
+        ]
         first = max(used, default=-1) + 1
         return [HostName(f"host-{first + index}") for index in range(count)]
     names = [message.name]
