@@ -86,6 +86,21 @@ def test_hosts_of_a_deleted_pool_go_to_default() -> None:
         bench.do(commands.DeleteHostPool(BLUE))
 
 
+def test_a_deletion_shows_placement_where_hosts_are_now_in_slices() -> None:
+    bench = Bench(hosts=5)
+    create(bench, BLUE)
+    for number in range(5):
+        change(bench, number, DEFAULT_HOST_POOL, BLUE)
+    bench.settle()
+    bench.do(commands.DeleteHostPool(BLUE))
+    assert pools(bench) == {"default": [f"host-{number}" for number in range(5)]}
+    labels = []
+    for _ in range(3):
+        bench.advance(2)
+        labels.append([label(bench, number) for number in range(5)].count("default"))
+    assert labels == [2, 4, 5]
+
+
 @pytest.mark.parametrize("name", ["", "x" * (NAME_MAX + 1), "a\nb"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="name is "):

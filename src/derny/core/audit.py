@@ -335,6 +335,7 @@ def _of_holds(state: State) -> Iterator[str]:
 def _of_maintenance(state: State) -> Iterator[str]:
     """Every host is in one pool, and takes pods only in service; one that drains is not forgotten."""
     timed = set(map(id, state.timers))
+    moved = frozenset(state.moved_hosts)
     known = Counter(list(state.hosts))
     pooled = Counter(name for members in state.host_pools.values() for name in members)
     if pooled != known:
@@ -342,7 +343,7 @@ def _of_maintenance(state: State) -> Iterator[str]:
     for host in state.hosts.values():
         if host.name not in state.host_pools.get(host.pool, ()):
             yield f"host {host.name} is not in its pool {host.pool}"
-        if state.table.labels[host.row] != labels_of(host) and host.name not in state.dirty_hosts:
+        if state.table.labels[host.row] != labels_of(host) and host.name not in moved:
             yield f"host {host.name} has other labels in the host table"
         if bool(state.table.placeable[host.row]) != (host.state is HostState.UP and not host.lost):
             yield f"host {host.name}, {host.state.name}, takes pods or not against its state"

@@ -61,7 +61,7 @@ def apply_deleted(state: State, event: HostPoolDeleted, at: float) -> None:
     for name in members:
         state.hosts[name].pool = DEFAULT_HOST_POOL
     # Placement sees their labels change in slices: there may be a hundred thousand.
-    state.dirty_hosts.update(members)
+    state.moved_hosts.extend(members)
 
 
 def apply_changed(state: State, event: HostPoolChanged, at: float) -> None:

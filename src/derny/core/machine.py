@@ -298,13 +298,15 @@ class Machine:
                 self._take(event, at, done)
 
     def _settle_hosts(self, at: float, budget: int, done: list[Event]) -> None:
-        """Take hosts into and out of maintenance, and empty those that drain."""
+        """Show placement those that have moved, take hosts into and out of maintenance, and empty those that
+        drain."""
         state = self.state
+        for _ in range(min(budget, len(state.moved_hosts))):
+            hosts.show_labels(state, state.hosts[state.moved_hosts.popleft()])
         moves: dict[HostState, list[HostName]] = {}
         while state.dirty_hosts and budget > 0:
             name, _none = state.dirty_hosts.popitem(last=False)
             host, cost = state.hosts[name], 1
-            hosts.show_labels(state, host)
             to = maintenance.owed_state(host)
             if to is not None:
                 moves.setdefault(to, []).append(name)

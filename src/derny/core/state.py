@@ -148,6 +148,8 @@ class State:
         self.dirty_pods: OrderedDict[Pod, None] = OrderedDict()
         self.dirty_jobs: OrderedDict[JobId, None] = OrderedDict()
         self.dirty_hosts: OrderedDict[HostName, None] = OrderedDict()
+        self.moved_hosts: deque[HostName] = deque()
+        """Whose new pool placement has yet to see. Derived."""
         self.closed: frozenset[Gate] = frozenset()
         self.held_kills: OrderedDict[Pod, None] = OrderedDict()
         """Pods that owe a kill while the gate KILL is closed. Derived."""
@@ -174,7 +176,7 @@ class State:
     @property
     def has_dirty(self) -> bool:
         """Whether anything is still to be looked at, of what was touched."""
-        return bool(self.dirty_pods or self.dirty_jobs or self.dirty_hosts)
+        return bool(self.dirty_pods or self.dirty_jobs or self.dirty_hosts or self.moved_hosts)
 
     def is_live(self, pod: Pod) -> bool:
         """Whether this very record is still in its job: timers may hold pods that are gone."""
