@@ -41,10 +41,11 @@ class Watching:
 
     @property
     def told(self) -> list[dict[str, Any]]:
-        """All but the first, without the id of the watch."""
-        return [
+        """All with objects, without the id of the watch."""
+        parts = [
             {key: part for key, part in message.items() if key != "watchId"} for message in self.messages[1:]
         ]
+        return [message for message in parts if message.keys() != {"revision"}]
 
     def ended(self) -> tuple[str, str]:
         """Code and sentence, once it has."""

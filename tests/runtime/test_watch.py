@@ -164,8 +164,10 @@ class Reader:
             commit = await within(self._watch.next)
             if commit is None:
                 return
+            assert commit.revision > self.position
             self.position = commit.revision
-            self.told.append((commit.revision, views(commit)))
+            if commit.changes:
+                self.told.append((commit.revision, views(commit)))
 
 
 async def within(wait: Callable[[], Awaitable[Commit]]) -> Commit | None:
@@ -461,8 +463,28 @@ async def test_those_who_come_back_all_at_once_look_back_in_turns() -> None:
             await asyncio.sleep(0)
             assert sum(watch.scanned for watch in watches) - before <= 2
             lives = [watch for watch in watches if watch.live_since is not None]
+        assert [told(await one) for one in reading] == [(11, [])] * 20
         await publish(hub, 12, 1_000)
-        assert [told(await one) for one in reading] == [(12, [(1_000, 12)])] * 20
+        assert [told(await watch.next()) for watch in watches] == [(12, [(1_000, 12)])] * 20
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_resumes_is_told_with_what_it_is_up_to_date() -> None:
+    hub = a_hub()
+    for revision in range(1, 5):
+        await publish(hub, revision, revision % 2)
+    of_odd, of_even = (PodFilter(pods=frozenset({(JOB, instance)})) for instance in (1, 0))
+    with (
+        hub.open(None, of_odd, 1) as odd,
+        hub.open(None, of_even, 1) as even,
+        hub.open(None, of_odd, 4) as now,
+    ):
+        assert [told(await within(odd.next)) for _ in range(2)] == [(3, [(1, 3)]), (4, [])]
+        # By what concerned it, where that is the last of all; or it began there.
+        assert [told(await within(even.next)) for _ in range(2)] == [(2, [(0, 2)]), (4, [(0, 4)])]
+        assert [await within(reader.next) for reader in (odd, even, now)] == [None] * 3
+        await publish(hub, 5, 0, 1)
+        assert [told(await within(reader.next))[0] for reader in (odd, even, now)] == [5, 5, 5]
 
 
 @pytest.mark.asyncio

@@ -1,10 +1,11 @@
 """WatchService: streams of what changes, and their end.
 
 One rule: the revision of a message says that its reader has had everything up to there, so whoever resumes
-from the last one it got misses nothing. Objects that changed together come together; where a message has no
-room for them all, the revision comes with the last of them, and the one before it with the others. Who is
-told what is `runtime.watch`'s business. Registered by `app`. (API reference, watch_svc.proto; behaviour, jobs
-§4.)
+from the last one it got misses nothing. The first one says where the watch begins; one that begins in the
+past is told the server's revision by the last of the past, or by a message without objects. Objects that
+changed together come together; where a message has no room for them all, the revision comes with the last of
+them, and the one before it with the others. Who is told what is `runtime.watch`'s business. Registered by
+`app`. (API reference, watch_svc.proto; behaviour, jobs §4.)
 """
 
 import asyncio

@@ -207,7 +207,11 @@ class Watches:
             if looks >= LOOKS_PER_SLICE:
                 return None
         self._go_live(watch)
-        return None
+        # The last of the past may not have concerned it: it is told that it is up to date, and with what.
+        return self._nothing_until_now() if watch.position < self._history.revision else None
+
+    def _nothing_until_now(self) -> Commit:
+        return Commit(self._history.revision, [], [])
 
     def _check(self, jobs: JobFilter | None, pods: PodFilter | None, start: int) -> None:
         if jobs is None and pods is None:
@@ -250,7 +254,7 @@ class Watches:
             if watch.waits_since is not None and watch.waits_since <= middle:
                 self._let_go(watch)
             elif watch.waits_since is None and watch.position < middle:
-                watch.tell(Commit(self._history.revision, [], []))
+                watch.tell(self._nothing_until_now())
                 woken += 1
                 if woken % WAKES_PER_SLICE == 0:
                     await asyncio.sleep(0)
