@@ -159,6 +159,13 @@ async def test_too_many_keywords_are_refused(counter):
         assert "query_terms_max" in refused.value.message
 
 
+async def test_a_keyword_longer_than_any_name_is_refused(counter):
+    with pytest.raises(GRPCError) as refused:
+        await names(counter, keywords=["a", "*" * 256])
+    assert refused.value.status is Status.INVALID_ARGUMENT
+    assert "keywords[1] has 256 characters" in refused.value.message
+
+
 async def test_pages_reach_as_far_as_max_limit_and_the_total_tells_all(counter, job_message):
     for number in range(120):
         await counter.jobs.create_job(CreateJobRequest(spec=job_message(0, name=f"{number:03}")))

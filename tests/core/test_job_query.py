@@ -132,6 +132,8 @@ def test_a_label_is_a_key_and_its_value(labels: list[tuple[str, str]], expected:
         (["serves*page"], True),
         (["page*serves"], False),
         (["s*s*page"], True),
+        (["*page**"], True),
+        (["*"], True),
         (["ann", "web"], True),
         (["ann", "bob"], False),
         # Each in one text: none goes from the owner on into the name.
@@ -140,7 +142,13 @@ def test_a_label_is_a_key_and_its_value(labels: list[tuple[str, str]], expected:
     ],
 )
 def test_keywords_are_looked_for_everywhere_in_any_case(keywords: list[str], expected: bool) -> None:
-    assert meets(keywords=tuple(keywords)) is expected
+    assert meets(keywords=tuple(map(job_query.pieces_of, keywords))) is expected
+
+
+def test_a_keyword_has_as_many_pieces_as_have_to_be_found() -> None:
+    assert job_query.pieces_of("A*b") == ("a", "b")
+    assert job_query.pieces_of("**ab***") == ("ab",)
+    assert job_query.pieces_of("*" * 255) == job_query.pieces_of("") == ()
 
 
 # Order.

@@ -16,6 +16,7 @@ import betterproto2
 
 from derny.api import records, wire_in
 from derny.api.codec import decode, encode, without_fields
+from derny.api.container_in import NAME_MAX
 from derny.api.paging import Page, check_names, check_terms, combined, page_of, slices, span_of, states_of
 from derny.core import job_query, pod_query, queries
 from derny.core.job_query import NEWEST_FIRST, JobCriteria, JobRow, JobTexts
@@ -23,7 +24,7 @@ from derny.core.ordering import Key, OrderBy, Ranking
 from derny.core.pod_query import PodCriteria
 from derny.core.state import State
 from derny.edge.off_loop import off_loop
-from derny.model.errors import Exhausted
+from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import JobId
 from derny.model.periods import Limits
 from derny.model.states import JobState, PodState
@@ -82,6 +83,9 @@ async def query_jobs(loop: Loop, limits: Limits, message: svc.QueryJobsRequest) 
 async def _job_criteria(loop: Loop, limits: Limits, asked: JobQuerySpec) -> JobCriteria:
     check_terms("labels", asked.labels, limits)
     check_terms("keywords", asked.keywords, limits)
+    for number, keyword in enumerate(asked.keywords):
+        if len(keyword) > NAME_MAX:
+            raise Invalid(f"keywords[{number}] has {len(keyword)} characters; expected at most {NAME_MAX}")
     path = asked.respool.value if asked.respool is not None else ""
     return JobCriteria(
         states=states_of(asked.job_states, JobState, "job_states", limits),
@@ -91,7 +95,7 @@ async def _job_criteria(loop: Loop, limits: Limits, asked: JobQuerySpec) -> JobC
         completed=span_of(asked.completion_time_range, "completion_time_range"),
         owner=asked.owner,
         labels=tuple((label.key, label.value) for label in asked.labels),
-        keywords=tuple(asked.keywords),
+        keywords=tuple(map(job_query.pieces_of, asked.keywords)),
     )
 
 

@@ -47,8 +47,8 @@ class JobCriteria(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
     labels: Labels = ()
     """Each with this key and this value."""
-    keywords: tuple[str, ...] = ()
-    """Each somewhere in the owner, the name, a label or the description; `*` stands for any text."""
+    keywords: tuple[tuple[str, ...], ...] = ()
+    """Each, as `pieces_of` has it, somewhere in the owner, the name, a label or the description."""
 
     @property
     def asks_texts(self) -> bool:
@@ -144,10 +144,14 @@ def _is_in(at: float, span: Span | None) -> bool:
     return span is None or span.first <= at < span.end
 
 
-def _occurs(keyword: str, lowered: str) -> bool:
-    """Whether the pieces of the keyword between its asterisks occur in this order; case does not matter."""
+def pieces_of(keyword: str) -> tuple[str, ...]:
+    """What has to occur, in this order, where `*` stands for any text and case does not matter."""
+    return tuple(filter(None, keyword.lower().split("*")))
+
+
+def _occurs(pieces: Sequence[str], lowered: str) -> bool:
     at = 0
-    for piece in keyword.lower().split("*"):
+    for piece in pieces:
         found = lowered.find(piece, at)
         if found < 0:
             return False
