@@ -402,6 +402,19 @@ async def test_opaque_data_are_kept_replaced_or_cleared(client):
         assert (await client.info()).workflow_info.opaque_data == kept
 
 
+async def test_more_opaque_data_than_an_answer_has_room_for_are_refused(client):
+    job, version, much = JobId(JOB), EntityVersion("1-1-1"), OpaqueData("ä" * 32_769)
+    spec = (await client.info()).job_info.spec
+    for call in (
+        client.jobs.pause_job_workflow(PauseJobWorkflowRequest(job, version, much)),
+        client.jobs.restart_job(RestartJobRequest(job, version, opaque_data=much)),
+        client.jobs.replace_job(ReplaceJobRequest(job, version, spec, opaque_data=much)),
+        client.jobs.create_job(CreateJobRequest(None, spec, opaque_data=much)),
+    ):
+        await refused(call, Status.RESOURCE_EXHAUSTED, "65538 bytes.*opaque_bytes_max")
+    assert (await client.version()).value == "1-1-1"
+
+
 @pytest.mark.parametrize("name", ["pause", "resume", "abort"])
 async def test_who_is_refused_to_steer(client, name):
     call = getattr(client.jobs, f"{name}_job_workflow")

@@ -138,7 +138,7 @@ def _created(job: JobId, message: svc.CreateJobRequest, limits: Limits) -> Creat
         job,
         spec,
         workflow_in.creation(message.create_spec),
-        workflow_in.opaque(message.opaque_data) or "",
+        workflow_in.opaque(message.opaque_data, limits) or "",
         secrets.wanted(message.secrets, message.spec, limits),
     )
 

@@ -24,6 +24,8 @@ PAGE_LIMIT: Final = 10
 """Records of a page whose limit is 0."""
 _OBJECTS: Final = ("config.", "runtime.", "spec.", "status.", "summary.")
 """A property may be written as a path into the object that has it (query.proto: PropertyPath)."""
+_PROPERTY_MAX: Final = 100
+"""Characters that are looked at; all that there is to sort by is much shorter, and paths end there too."""
 _INSTANCES_MAX: Final = 2**32
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -136,7 +138,7 @@ def _order_by(number: int, by: OrderByMessage, fields: Collection[str]) -> Order
     if by.order not in set(OrderByOrder):
         raise Invalid(f"{where}.order is {int(by.order)}; expected ORDER_BY_ASC or ORDER_BY_DESC")
     asked = by.property.value if by.property is not None else ""
-    name = asked
+    name = asked[:_PROPERTY_MAX]
     for prefix in _OBJECTS:
         name = name.removeprefix(prefix)
     name = _HUMP.sub("_", name).lower()

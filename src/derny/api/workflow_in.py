@@ -84,13 +84,21 @@ def restart(request: RestartJobRequest, limits: Limits) -> RestartJob:
         wire_in.text_of(request.version),
         WorkflowSpec(batch_size, in_place=spec is not None and spec.in_place),
         tuple((asked.from_, asked.to) for asked in ranges),
-        opaque(request.opaque_data) or "",
+        opaque(request.opaque_data, limits) or "",
     )
 
 
-def opaque(data: OpaqueData | None) -> str | None:
-    """What to hang on a workflow; None to keep what is there."""
-    return data.data if data is not None else None
+def opaque(data: OpaqueData | None, limits: Limits) -> str | None:
+    """What to hang on a workflow; None to keep what is there. Exhausted: too much."""
+    if data is None:
+        return None
+    size = len(data.data.encode())
+    if size > limits.opaque_bytes_max:
+        raise Exhausted(
+            f"opaque_data has {size} bytes; at most {limits.opaque_bytes_max} are accepted (limit"
+            " opaque_bytes_max)"
+        )
+    return data.data
 
 
 def replacement(request: ReplaceJobRequest, limits: Limits) -> ReplaceJob:
@@ -123,6 +131,6 @@ def _replacement(
         wire_in.text_of(request.version),
         spec,
         update(request.update_spec),
-        opaque(request.opaque_data) or "",
+        opaque(request.opaque_data, limits) or "",
         secrets.wanted(request.secrets, message, limits),
     )

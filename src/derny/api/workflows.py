@@ -67,7 +67,8 @@ class WorkflowMethods:
         message: svc.PauseJobWorkflowRequest | svc.ResumeJobWorkflowRequest | svc.AbortJobWorkflowRequest,
     ) -> EntityVersion:
         job, version = wire_in.existing_job(message.job_id), wire_in.text_of(message.version)
-        return await self._started(command(job, version, workflow_in.opaque(message.opaque_data)), version)
+        opaque = workflow_in.opaque(message.opaque_data, self._limits)
+        return await self._started(command(job, version, opaque), version)
 
     async def _started(self, command: Command, version: str) -> EntityVersion:
         for event in await self._loop.submit(command):

@@ -127,6 +127,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workflows_per_job_max: Count = 10
     """Updates and restarts that a job remembers, and with each the configuration it led to (Peloton's
     max_updates_per_job)."""
+    opaque_bytes_max: Count = 65_536
+    """Of what a client hangs on one workflow: ListJobWorkflows answers with that of all of them."""
     restart_ranges_max: Count = 10_000
     """Ranges of instances in one restart: they are checked and merged in one turn, and remembered."""
     pools_max: Count = 3_000
