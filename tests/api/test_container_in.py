@@ -36,6 +36,15 @@ def variables(*names: str) -> ContainerSpec:
 
 SECRET = MesosVolume("/x", source=VolumeSource(type=VolumeSourceType.SECRET))
 REFUSED = {
+    "NUL in a value": (
+        ContainerSpec(environment=[Environment("K", "s\0t")]),
+        "environment[0].value of 'K' has",
+    ),
+    "an endless image": (ContainerSpec(image="x" * 2000), "image is 'xxx"),
+    "an image that can't be read": (
+        ContainerSpec(image="a\u202eb"),
+        "of 3 characters; expected at most 1024",
+    ),
     "no type": (checked(Kind.UNKNOWN), "liveness_check.type is 0 and the check enabled; expected"),
     "an unknown type": (checked(Kind(99)), "liveness_check.type is 99"),
     "no command": (checked(Kind.COMMAND), "liveness_check.command is empty"),

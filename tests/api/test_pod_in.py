@@ -16,11 +16,13 @@ from derny.proto.peloton.api.v1alpha.pod import (
     HealthCheckSpec,
     PodSpec,
     PortSpec,
+    PortSpecPortType,
     ResourceSpec,
 )
 from derny.proto.peloton.api.v1alpha.pod import HealthCheckSpecHealthCheckType as Kind
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import PodSpec as MesosSpec
 from derny.proto.peloton.api.v1alpha.pod.apachemesos import (
+    PodSpecContainerType,
     PodSpecExecutorSpec,
     PodSpecExecutorSpecExecutorType,
 )
@@ -103,6 +105,22 @@ REFUSED = {
     "a custom executor of containers with a variable in common": (
         PodSpec(containers=[with_variables("a", "X", "Y"), with_variables("b", "X")], mesos_spec=CUSTOM),
         "containers[1] has the variable 'X' of another container",
+    ),
+    "a port's name that is endless": (
+        PodSpec(containers=[with_ports("a", PortSpec("p" * 256, 80))]),
+        "ports[0].name is 'ppp",
+    ),
+    "a port's name that moves the cursor": (
+        PodSpec(containers=[with_ports("a", PortSpec("\r", 80))]),
+        "at most 255 printable characters",
+    ),
+    "a port of no known type": (
+        PodSpec(containers=[with_ports("a", PortSpec("p", 80, type=PortSpecPortType(17)))]),
+        "ports[0].type is 17; expected PORT_TYPE_STATIC or another",
+    ),
+    "a containerizer that nobody knows": (
+        PodSpec(containers=[A], mesos_spec=MesosSpec(type=PodSpecContainerType(17))),
+        "mesos_spec.type is 17; expected CONTAINER_TYPE_MESOS",
     ),
     "only init containers": (PodSpec(init_containers=[A]), "containers is empty; missing command"),
 }

@@ -26,6 +26,8 @@ AMOUNT_MAX: Final = 1e9
 """Of one resource of one container: a million cores or a petabyte, so that sums over a cluster are exact."""
 NAME_MAX: Final = 255
 """Characters of a name, which every listing repeats."""
+IMAGE_MAX: Final = 1_024
+"""Characters of an image's name, which every status of a pod repeats; registries take some 500."""
 PORT_MAX: Final = 65535
 
 _SCHEMES = ("", "http", "https")
@@ -37,6 +39,12 @@ def check(place: str, container: ContainerSpec) -> None:
         for name in ("cpu_limit", "mem_limit_mb", "disk_limit_mb", "gpu_limit"):
             check_amount(f"{place}.resource.{name}", getattr(container.resource, name), AMOUNT_MAX)
     _check_environment(f"{place}.environment", container)
+    image = pod_spec.image_of(container)
+    if len(image) > IMAGE_MAX or (image and not image.isprintable()):
+        raise Invalid(
+            f"{place}.image is {image[:40]!r} of {len(image)} characters; expected at most {IMAGE_MAX}"
+            " printable ones"
+        )
     if container.liveness_check is not None and container.liveness_check.enabled:
         _check_health(f"{place}.liveness_check", container.liveness_check)
     info = container.container
@@ -75,8 +83,13 @@ def check_ports(place: str, container: ContainerSpec, custom_executor: bool) -> 
 
 
 def _check_port(where: str, port: PortSpec, custom_executor: bool) -> None:
-    if not port.name:
-        raise Invalid(f"{where}.name is empty; expected the name of the port")
+    if not port.name or len(port.name) > NAME_MAX or not port.name.isprintable():
+        raise Invalid(
+            f"{where}.name is {port.name[:40]!r}; expected the name of the port, at most {NAME_MAX} printable"
+            " characters"
+        )
+    if port.type not in tuple(PortSpecPortType):
+        raise Invalid(f"{where}.type is {int(port.type)}; expected PORT_TYPE_STATIC or another of PortType")
     if port.value > PORT_MAX:
         raise Invalid(f"{where}.value is {port.value}; expected 0 for a dynamic port, or 1 to {PORT_MAX}")
     if not port.value and not port.env_name and not custom_executor:
@@ -89,8 +102,11 @@ def _check_port(where: str, port: PortSpec, custom_executor: bool) -> None:
 
 def _check_environment(where: str, container: ContainerSpec) -> None:
     names: set[str] = set()
-    for number, (name, _) in enumerate(pod_spec.environment_of(container)):
+    for number, (name, value) in enumerate(pod_spec.environment_of(container)):
         _check_variable(f"{where}[{number}].name", name)
+        if "\0" in value:
+            # The value itself is not told: it may be one that nobody else should read.
+            raise Invalid(f"{where}[{number}].value of {name!r} has a NUL; expected none")
         if name in names:
             raise Invalid(f"{where} has the name {name!r} more than once; expected each once")
         names.add(name)

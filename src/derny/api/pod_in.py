@@ -16,6 +16,7 @@ from derny.model.resources import NOTHING, Resources
 from derny.model.specs import Constraint, Container, PodTemplate, PortRequest
 from derny.proto.peloton.api.v1alpha.job.stateless import SlaSpec
 from derny.proto.peloton.api.v1alpha.pod import ContainerSpec, PodSpec, PortSpec
+from derny.proto.peloton.api.v1alpha.pod.apachemesos import PodSpecContainerType
 
 KILL_GRACE_S = 30
 KILL_GRACE_MAX_S = 86_400
@@ -51,6 +52,11 @@ def check(where: str, instance: int, pod: PodSpec, sla: SlaSpec | None) -> None:
             f"{where}.preemption_policy.kill_on_preempt is true; it must be false for a service job"
         )
     _check_executors(where, pod)
+    if pod.mesos_spec is not None and pod.mesos_spec.type not in tuple(PodSpecContainerType):
+        raise Invalid(
+            f"{where}.mesos_spec.type is {int(pod.mesos_spec.type)}; expected CONTAINER_TYPE_MESOS,"
+            " CONTAINER_TYPE_DOCKER or none"
+        )
     _check_names(where, pod)
     if pod.kill_grace_period_seconds > KILL_GRACE_MAX_S:
         raise Invalid(

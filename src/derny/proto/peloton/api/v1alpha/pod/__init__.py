@@ -465,7 +465,9 @@ class PortSpecPortType(betterproto2.Enum):
 
     DYNAMIC_TEMPLATE_VAR = 3
     """
-    The scheduler picks the port and puts it in the place of `template_name` in the pod's templates.
+    The scheduler picks the port and puts it in the place of `template_name` in the pod's templates. A pod spec
+    has no templates to put it into, so derny answers UNIMPLEMENTED rather than start a pod that can't know its
+    port.
     """
 
     @classmethod
@@ -1272,7 +1274,8 @@ class PodSpec(betterproto2.Message):
 
     host_ports: "list[PortSpec]" = betterproto2.field(14, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Ports of the host that the pod takes as a whole.
+    Ports of the host that the pod takes as a whole. It is not said which of its containers would be told of them,
+    so derny answers UNIMPLEMENTED; give the ports to a container.
     """
 
 
