@@ -154,7 +154,7 @@ def limit(
     if not node.moving or most == 1:
         return _verdict(node, view, reached)[0] * np.int64(most)
     going = np.ones(len(view.rows), np.bool_)
-    for _ in range(max(2, _COMPARISONS_MAX // node.moving)):
+    for _ in range(max(1, _COMPARISONS_MAX // node.moving)):
         verdict, lasts_to = _verdict(node, view, reached)
         going &= verdict & (reached < most)
         if not going.any():
