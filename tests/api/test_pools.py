@@ -105,11 +105,17 @@ REFUSED = {
     ),
     "an unknown policy": (a_spec(policy=SchedulingPolicy(9)), ["spec.policy", "9"]),
     "an unknown type": (a_spec(ResourceSpec("cpu", 1, 1, 1, ReservationType(9))), ["[cpu].type", "9"]),
-    "a percentage above all": (a_spec(controller_limit=ControllerLimit(200)), ["controller_limit", "200"]),
-    "a percentage that is none": (a_spec(slack_limit=SlackLimit(math.nan)), ["slack_limit", "nan"]),
+    "a percentage above all": (
+        a_spec(controller_limit=ControllerLimit(200)),
+        ["spec.controller_limit.max_percent is 200"],
+    ),
+    "a percentage that is none": (
+        a_spec(slack_limit=SlackLimit(math.nan)),
+        ["spec.slack_limit.maxPercent is nan"],
+    ),
 }
 for field in ("reservation", "limit", "share"):
-    for amount in (-5.0, math.nan, math.inf, 2e12):
+    for amount in (-5.0, math.nan, math.inf, 2e12, *((1e-10, 1e-320) if field == "share" else ())):
         resource = ResourceSpec("cpu", 0, 1, 1)
         setattr(resource, field, amount)
         REFUSED[f"{field} of {amount}"] = (a_spec(resource), [f"spec.resources[cpu].{field} is {amount:g}"])

@@ -37,6 +37,8 @@ from derny.proto.peloton.api.v1alpha.respool import (
 
 POOL_AMOUNT_MAX = 1e12
 """Of one resource of one pool."""
+SHARE_MIN = 1e-9
+"""Of a share that is one: beside those that floats can just write, all others would be the same."""
 
 _SPEC_FIELD = 2
 """Number of the field `spec` in CreateJobRequest, CreateResourcePoolRequest and UpdateResourcePoolRequest."""
@@ -226,6 +228,8 @@ def _pool_resource(resource: ResourceSpec) -> PoolResource:
     where = f"spec.resources[{resource.kind}]"
     for name in ("reservation", "limit", "share"):
         check_amount(f"{where}.{name}", getattr(resource, name), POOL_AMOUNT_MAX)
+    if 0 < resource.share < SHARE_MIN:
+        raise Invalid(f"{where}.share is {resource.share:g}; expected 0, or {SHARE_MIN:g} and more")
     if resource.type not in tuple(ReservationType):
         raise Invalid(f"{where}.type {int(resource.type)} is unknown; expected a ReservationType")
     return PoolResource(

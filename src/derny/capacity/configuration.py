@@ -47,9 +47,12 @@ def _validate_itself(spec: PoolSpec, force: bool) -> None:
         if resource.reservation > resource.limit and not force:
             reservation, limit = wire_units(resource.reservation), wire_units(resource.limit)
             raise Invalid(f"{where}.reservation {reservation:g} is above its limit {limit:g}")
-    for name, percent in (("controller_limit", spec.controller_percent), ("slack_limit", spec.slack_percent)):
+    for name, percent in (
+        ("controller_limit.max_percent", spec.controller_percent),
+        ("slack_limit.maxPercent", spec.slack_percent),
+    ):
         if percent is not None and not 0 <= percent <= 100:
-            raise Invalid(f"spec.{name} is {percent:g} percent; expected 0 to 100")
+            raise Invalid(f"spec.{name} is {percent:g}; expected 0 to 100")
 
 
 def _parent(tree: PoolTree, pool: PoolId, spec: PoolSpec) -> Pool:
