@@ -296,7 +296,7 @@ def test_a_drain_goes_on_after_a_replay() -> None:
     again = bench.replayed()
     assert fingerprint(again.state) == fingerprint(bench.machine.state)
     assert audit(again.state) == []
-    assert again.reconciliation().down == []
+    assert next(again.reconciliation()).down == []
     bench.machine = again
     bench.obey()
     bench.live(60)
@@ -308,7 +308,7 @@ def test_agents_are_told_after_a_replay_which_hosts_are_down() -> None:
     bench = Bench(hosts=3)
     drain(bench, 0, 1)
     bring_back(bench, 1)
-    assert bench.replayed().reconciliation().down == [name(0)]
+    assert next(bench.replayed().reconciliation()).down == [name(0)]
 
 
 def test_an_evicted_run_is_killed_once_and_launched_once_more() -> None:

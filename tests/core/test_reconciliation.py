@@ -3,7 +3,7 @@
 import pytest
 
 from builders import JOB, Bench, a_host, a_job, a_template, job_id
-from derny.core import commands, events
+from derny.core import commands, events, reconciliation
 from derny.core.audit import fingerprint
 from derny.core.effects import Kill, Reconcile
 from derny.core.reconciliation import PACE_S
@@ -26,7 +26,7 @@ def test_reconciliation_lists_what_should_run_and_the_kills_still_owed() -> None
     bench.running(a_job(1, name="dying", template=a_template(0, 0, 0), priority=1), job_id(5))
     bench.at += 10
     bench.stop(job_id(5))
-    order = bench.machine.reconciliation()
+    [order] = bench.machine.reconciliation()
     assert isinstance(order, Reconcile)
     asked = {(launch.pod, launch.at) for launch in order.launches if str(job_id(3)) not in launch.pod}
     assert asked == {
@@ -44,7 +44,19 @@ def test_reconciliation_is_the_same_after_a_replay() -> None:
     bench = Bench()
     bench.running(a_job(3, template=a_template(ports=1)))
     bench.stop()
-    assert bench.replayed().reconciliation() == bench.machine.reconciliation()
+    assert [*bench.replayed().reconciliation()] == [*bench.machine.reconciliation()]
+
+
+def test_a_replay_is_told_of_in_orders_of_some_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "WHOLE_PODS", 4)
+    bench = Bench()
+    for number, count in enumerate((3, 3, 9), start=1):
+        bench.running(a_job(count, name=f"job-{number}", template=a_template(0, 0, 0)), job_id(number))
+    bench.stop(job_id(3))
+    told = [*bench.machine.reconciliation()]
+    assert [len(order.launches) for order in told] == [3, 3, 4, 4, 1]
+    assert [len(order.kills) for order in told] == [0, 0, 4, 4, 1]
+    assert [order.down for order in told] == [[], None, None, None, None]
 
 
 def orders(bench: Bench, after: int = 0) -> list[Reconcile]:
@@ -128,4 +140,4 @@ def test_notes_are_kept_by_key_and_given_back_after_a_replay() -> None:
     assert bench.do(commands.NoteAgents({"a": b"3"})) == []
     again = bench.replayed()
     assert fingerprint(again.state) == fingerprint(bench.machine.state)
-    assert again.reconciliation().notes == {"a": b"3", "b": b"2"}
+    assert next(again.reconciliation()).notes == {"a": b"3", "b": b"2"}

@@ -42,7 +42,7 @@ def test_every_launch_carries_them_to_the_agent_and_so_does_every_comparison() -
     bench = with_secrets(KEY, CERT, count=2)
     launches = [effect for effect in bench.effects if isinstance(effect, Launch)]
     assert [launch.secrets for launch in launches] == [(KEY, CERT)] * 2
-    order = bench.machine.reconciliation()
+    [order] = bench.machine.reconciliation()
     assert isinstance(order, Reconcile)
     assert [launch.secrets for launch in order.launches] == [(KEY, CERT)] * 2
     assert b"content-1" not in repr((launches, order)).encode()

@@ -69,13 +69,14 @@ def life_of(launch: Launch) -> Life:
     """The life that this launch begins."""
     template = launch.template
     own = _own_variables(launch) if _asks_who_it_is(template) else ()
-    mounted = tuple((0.0, secret.path, True) for secret in launch.secrets)
+    # Most pods have neither secrets nor ports, and every launch comes by here.
+    mounted = tuple((0.0, secret.path, True) for secret in launch.secrets) if launch.secrets else ()
     return _shared(template.init_containers, template.containers, template.kill_grace_s, own, mounted)
 
 
 def _asks_who_it_is(template: PodTemplate) -> bool:
     """Whether a command may depend on what only this pod has among its variables."""
-    names = tuple(port.env_name for port in template.ports if port.env_name)
+    names = tuple(port.env_name for port in template.ports if port.env_name) if template.ports else ()
     return _mentions(template.init_containers, template.containers, names)
 
 

@@ -11,7 +11,7 @@ dispatch tables below are the table of contents of this room. Called by `runtime
 any loop.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -225,8 +225,9 @@ class Machine:
         state.changed_jobs, state.changed_pods = {}, {}
         return changed
 
-    def reconciliation(self) -> Reconcile:
-        """What agents should be running by all that is known, to be compared with them after a replay."""
+    def reconciliation(self) -> Iterator[Reconcile]:
+        """What agents should be running by all that is known, to be compared with them after a replay, in
+        orders of some thousand pods."""
         return reconciliation.whole(self.state)
 
     @property

@@ -8,7 +8,7 @@ changes nothing of ours. Called by `core.machine`. (Behaviour, scheduler §7.5.)
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from derny.core import gates
@@ -22,6 +22,8 @@ from derny.model.periods import Periods
 from derny.model.records import Job, Pod
 from derny.model.states import POD_ON_HOST, HostState, PodState
 
+WHOLE_PODS: Final = 10_000
+"""In one order after a replay."""
 PACE_S: Final = 0.1
 """Between two slices: a million pods take some minutes, and no moment is busy with nothing else."""
 
@@ -46,12 +48,21 @@ def apply_noted(state: State, event: AgentsNoted, at: float) -> None:
     state.notes.update(event.notes)
 
 
-def whole(state: State) -> Reconcile:
-    """Everything in one order, with the times at which it was decided."""
+def whole(state: State) -> Iterator[Reconcile]:
+    """Everything, with the times at which it was decided: the first order has all that is said of hosts and
+    the notes, and each no more than WHOLE_PODS pods, since of a million at once there would be millions of
+    objects."""
     order = Reconcile([], [], _down(state), dict(state.notes))
+    looked = 0
     for job in state.jobs.values():
-        _add(order, job, job.pods)
-    return order
+        for first in range(0, len(job.pods), WHOLE_PODS):
+            pods = job.pods[first : first + WHOLE_PODS]
+            if looked + len(pods) > WHOLE_PODS:
+                yield order
+                order, looked = Reconcile([], []), 0
+            _add(order, job, pods)
+            looked += len(pods)
+    yield order
 
 
 def next_slice(state: State, at: float, budget: int, periods: Periods) -> Reconcile | None:

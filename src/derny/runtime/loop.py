@@ -151,7 +151,9 @@ class Loop:
                 self.clock.not_before(at)
                 turns += 1
         if turns:
-            self._agents.perform([self._machine.reconciliation()], self.clock.now())
+            at = self.clock.now()
+            for order in self._machine.reconciliation():
+                self._agents.perform([order], at)
         return turns
 
     async def run(self) -> None:
