@@ -513,6 +513,29 @@ def test_a_job_that_is_stopped_while_it_is_updated_ends_its_update(count: int) -
     assert {pod.desired_config for pod in bench.job().pods} == {2}
 
 
+def test_a_stop_during_a_restart_is_not_undone_by_what_the_restart_has_yet_to_reach() -> None:
+    bench = settled()
+    bench.restart(batch_size=1)
+    bench.stop()
+    assert done(bench) is W.SUCCEEDED
+    assert (bench.job().goal, bench.job().state) == (J.KILLED, J.KILLED)
+    assert bench.states() == [S.KILLED] * 3
+
+
+def test_a_stop_while_an_update_with_start_pods_is_paused_outlasts_it() -> None:
+    bench = settled()
+    bench.stop()
+    done(bench)
+    bench.replace(other(), start_pods=True, start_paused=True)
+    bench.stop()
+    bench.do(commands.ResumeWorkflow(JOB, bench.version(), None))
+    assert done(bench) is W.SUCCEEDED
+    assert (bench.job().goal, bench.states()) == (J.KILLED, [S.KILLED] * 3)
+    bench.start()
+    done(bench)
+    assert [(pod.state, pod.config) for pod in bench.job().pods] == [(S.RUNNING, 2)] * 3
+
+
 def test_a_start_during_the_update_of_a_stopped_job_runs_the_new_configuration() -> None:
     bench = settled()
     bench.stop()

@@ -18,7 +18,13 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from builders import POOL, a_host
 from derny.core.audit import audit, fingerprint
@@ -87,7 +93,7 @@ T = TypeVar("T")
 
 HOSTS = [a_host(number).name for number in range(3)]
 POOLS = [f"11111111-0000-4000-8000-00000000000{number}" for number in (1, 2)]
-JOBS = [f"aaaaaaaa-0000-4000-8000-00000000000{number}" for number in (1, 2, 3)]
+JOBS = [f"aaaaaaaa-0000-4000-8000-00000000000{number}" for number in (1, 2)]
 NOBODY = "aaaaaaaa-0000-4000-8000-00000000000f"
 
 PERIODS = Periods(
@@ -312,6 +318,12 @@ class Clients(RuleBasedStateMachine):
 
     # JobService.
 
+    @initialize(count=st.integers(2, 4), batch_size=st.integers(0, 1))
+    def begin_with_a_job(self, count: int, batch_size: int) -> None:
+        wanted = Wanted("one", count, "well", POOL, SlaSpec(preemptible=True))
+        self.create_job(job=JOBS[0], wanted=wanted, how=CreateSpec(batch_size), opaque=None)
+        self.wait(10)
+
     @rule(
         job=st.sampled_from([*JOBS * 8, "job"]),
         wanted=wishes(POOL, POOL, *POOLS, "root", NOBODY, ""),
@@ -526,6 +538,7 @@ class Clients(RuleBasedStateMachine):
         self.change("ChangeHostPool", hosts.ChangeHostPoolRequest(host, source, destination))
         self.look_around()
 
+    @precondition(lambda self: any(job.volumes for job in self.model.jobs.values()))
     @rule(data=st.data())
     def delete_volume(self, data: st.DataObject) -> None:
         known = [text(volume.volume_id) for job in self.model.jobs.values() for volume in job.volumes]
@@ -558,10 +571,12 @@ class Clients(RuleBasedStateMachine):
     @rule(host=st.sampled_from(HOSTS), what=st.sampled_from(["StopAgent", "StartAgent", "RestartAgent"]))
     def disturb_agent(self, host: str, what: str) -> None:
         self.call(what, getattr(simulation, f"{what}Request")(host))
+        self.wait(0)
 
     @rule(what=st.sampled_from(["CutLink", "RestoreLink", "RestoreLink"]))
     def disturb_link(self, what: str) -> None:
         self.call(what, getattr(simulation, f"{what}Request")())
+        self.wait(0)
 
     @rule()
     def restart_daemon(self) -> None:
@@ -570,7 +585,7 @@ class Clients(RuleBasedStateMachine):
         self.run(self.stage.close())
         assert fingerprint(self.stage.daemon.state) == before
         self.run(self.stage.restart())
-        self.look_at_all()
+        self.wait(0)
 
     # Looks.
 
@@ -659,7 +674,7 @@ class Clients(RuleBasedStateMachine):
         own = spec.instance_spec.get(instance, spec.default_spec)
         assert own is not None
         if own.constraint is not None:
-            assert pod.state == PodState.PLACING and "nowhere" in pod.message
+            assert pod.state == PodState.PLACING and "nowhere" in pod.message, pod.message
             return "no host has the label"
         if own.containers[0].command == TEMPLATES["failing"].containers[0].command:
             assert pod.failure_count

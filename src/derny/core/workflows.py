@@ -419,7 +419,8 @@ def _let_go(state: State, job: Job, leaving: Sequence[int], at: float) -> None:
 def _supersede(state: State, job: Job, workflow: Workflow, touched: list[int], at: float) -> None:
     reason, message = _WORDS[workflow.type]
     is_restart = workflow.type is WorkflowType.RESTART
-    if is_restart or workflow.spec.start_pods:
+    # A job that was stopped after it had begun stays so: the later word counts.
+    if (is_restart or workflow.spec.start_pods) and job.goal is JobState.RUNNING:
         stopped = [instance for instance in touched if job.pods[instance].goal is not PodState.RUNNING]
         pods.apply_wanted(state, PodsWanted(job.id, stopped, PodState.RUNNING), at)
     pods.apply_superseded(

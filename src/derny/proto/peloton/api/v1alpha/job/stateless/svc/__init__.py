@@ -1380,7 +1380,8 @@ class JobServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "StopJobResponse":
         """
-        Wants all pods of a job stopped. The SLA does not slow it down.
+        Wants all pods of a job stopped. The SLA does not slow it down. A workflow under way goes on, but starts no more
+        pods.
 
         Errors: NOT_FOUND; ABORTED for another version, or while an update with `start_pods` is under way;
         INVALID_ARGUMENT for a job that is being deleted.
@@ -1810,7 +1811,8 @@ class JobServiceBase(betterproto2_grpclib.ServiceBase):
 
     async def stop_job(self, message: "StopJobRequest") -> "StopJobResponse":
         """
-        Wants all pods of a job stopped. The SLA does not slow it down.
+        Wants all pods of a job stopped. The SLA does not slow it down. A workflow under way goes on, but starts no more
+        pods.
 
         Errors: NOT_FOUND; ABORTED for another version, or while an update with `start_pods` is under way;
         INVALID_ARGUMENT for a job that is being deleted.
