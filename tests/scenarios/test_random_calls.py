@@ -354,6 +354,21 @@ class Clients(RuleBasedStateMachine):
         request = getattr(jobs, f"{method}Request")(JobId(job), self.version(job, version))
         self.change_job(method, request)
 
+    @rule(
+        then=st.sampled_from(["StopJob", "StartJob"]),
+        paused=st.booleans(),
+        seconds=st.sampled_from([0, 1, 3]),
+    )
+    def interfere_with_a_slow_restart(self, then: str, paused: bool, seconds: float) -> None:
+        job = JOBS[0]
+        self.restart_job(
+            job=job, version="current", batch_size=1, in_place=None, asked=[], repeats=False, opaque=None
+        )
+        self.wait(seconds)
+        if paused:
+            self.steer_workflow(job=job, method="PauseJobWorkflow", version="current", opaque=None)
+        self.start_or_stop_job(job=job, method=then, version="current")
+
     @rule(job=all_job_ids, version=versions, force=st.sampled_from([False, False, True]))
     def delete_job(self, job: str, version: str | None, force: bool) -> None:
         self.change_job("DeleteJob", jobs.DeleteJobRequest(JobId(job), self.version(job, version), force))
