@@ -1,7 +1,7 @@
 """A pod that is restarted in place comes back to its host, which is kept for it; nobody waits for ever."""
 
 from builders import JOB, Bench, a_host, a_job, a_template, job_id
-from derny.core import commands, events
+from derny.core import commands, events, queries
 from derny.core.audit import audit
 from derny.model.ids import HostName
 from derny.model.periods import Periods
@@ -160,3 +160,20 @@ def test_holds_live_through_a_restart() -> None:
     again = bench.replayed().state
     assert list(again.holds.of.values()) == list(bench.machine.state.holds.of.values())
     assert audit(again) == []
+
+
+def test_a_pod_whose_host_is_kept_no_longer_says_what_it_waits_for_now() -> None:
+    """Its own message is from the time when its host was still kept for it."""
+    bench = Bench(hosts=2)
+    bench.running(a_job(1))
+    nowhere = LabelConstraint(LabelKind.HOST, Condition.EQUAL, "hostname", "nowhere", 1)
+    bench.replace(a_job(1, template=a_template(constraint=nowhere)), in_place=True)
+    bench.report(TaskState.KILLED, 0)
+    pod = bench.pod()
+    assert (pod.state, pod.message) == (PodState.PLACING, "waits for its host, which is kept for it")
+    assert not queries.waiting_reason(bench.machine.state, pod)
+    bench.live(200)
+    assert "hostname=nowhere" in queries.waiting_reason(bench.machine.state, pod)
+    assert queries.waiting_reasons(bench.machine.state, JOB, [pod]) == [
+        queries.waiting_reason(bench.machine.state, pod)
+    ]

@@ -311,7 +311,11 @@ def host_pools(state: State) -> list[tuple[HostPoolName, list[HostName]]]:
 
 
 def waiting_reason(state: State, pod: PodView | Pod) -> str:
-    """Why a PENDING pod has not been admitted, in a sentence; empty for pods in other states."""
+    """Why a PENDING pod has not been admitted, or why a PLACING one found no host when its like was looked
+    at last; empty for pods in other states, and where what the pod itself says is still true."""
+    if pod.state is PodState.PLACING:
+        placing = state.pod(pod.job, pod.instance)
+        return "" if placing in state.holds.of else state.group(placing).reason
     if pod.state is not PodState.PENDING:
         return ""
     pool = state.tree.pools[state.jobs[pod.job].spec.pool]
@@ -328,7 +332,7 @@ def waiting_reasons(state: State, job: JobId, pods: Sequence[PodView]) -> list[s
         is_head = any((head.job, head.instance) == (job, pod.instance) for head in heads)
         key = id(pod.template), is_head
         if pod.state is not PodState.PENDING:
-            found.append("")
+            found.append(waiting_reason(state, pod))
             continue
         if key not in said:
             said[key] = waiting_reason(state, pod)
