@@ -8,7 +8,8 @@ fail, fall silent and come back, and the daemon is started again from its journa
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
@@ -78,6 +79,7 @@ from scenarios.reference_model import (
     GATES,
     READ,
     TO_THE_LAST,
+    WORKFLOW_OVER,
     WRITE,
     Job,
     Model,
@@ -85,6 +87,7 @@ from scenarios.reference_model import (
     Refused,
     host_states,
     job_state,
+    run_of,
     text,
 )
 from scenarios.stage import Stage
@@ -272,14 +275,26 @@ class Clients(RuleBasedStateMachine):
         daemon = self.stage.daemon
         return fingerprint(daemon.state), daemon.loop.revision
 
-    def look_at(self, job: str) -> None:
-        if READ in self.model.closed:
-            for method, request in (
-                ("GetJob", jobs.GetJobRequest(JobId(job))),
-                ("QueryHosts", hosts.QueryHostsRequest()),
-            ):
-                assert self.ask(method, request) is Status.UNAVAILABLE
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """With the gate READ open for as long as it takes: who saw nothing could expect nothing."""
+        if READ not in self.model.closed:
+            yield
             return
+        for method, request in (
+            ("GetJob", jobs.GetJobRequest(JobId(JOBS[0]))),
+            ("QueryHosts", hosts.QueryHostsRequest()),
+        ):
+            assert self.ask(method, request) is Status.UNAVAILABLE
+        self.call("RemoveLockdown", admin.RemoveLockdownRequest([admin.Component.Read]))
+        yield
+        self.call("Lockdown", admin.LockdownRequest([admin.Component.Read]))
+
+    def look_at(self, job: str) -> None:
+        with self.reading():
+            self.look(job)
+
+    def look(self, job: str) -> None:
         if job in self.model.jobs:
             self.look_at_existing(job)
         else:
@@ -300,6 +315,27 @@ class Clients(RuleBasedStateMachine):
         known.volumes = self.volumes_of(job)
         opaque = answer.workflow_info.opaque_data
         assert (opaque.data if opaque is not None else "") == known.now.opaque
+        self.look_at_workflows(job, known)
+        if listed:
+            self.look_at_pod(*listed[-1])
+
+    def look_at_workflows(self, job: str, known: Job) -> None:
+        """Ten are remembered, latest first; those before the latest are over."""
+        answer = self.call("ListJobWorkflows", jobs.ListJobWorkflowsRequest(JobId(job)))
+        told = [
+            (info.status.type, text(info.status.version).partition("-")[0]) for info in answer.workflow_infos
+        ]
+        assert told == [(flow.type, str(flow.version)) for flow in known.workflows[:-11:-1]]
+        assert all(info.status.state in WORKFLOW_OVER for info in answer.workflow_infos[1:])
+        assert answer.workflow_infos[0].events[0].state == known.now.state
+        events = self.call("GetWorkflowEvents", jobs.GetWorkflowEventsRequest(JobId(job), 0)).events
+        assert all(event.type == known.now.type for event in events)
+
+    def look_at_pod(self, name: str, status: PodStatus) -> None:
+        answer = self.call("GetPod", pods.GetPodRequest(PodName(name), status_only=True))
+        assert answer.current.status == status
+        runs = [run_of(pod.status) for pod in answer.previous]
+        assert runs == sorted(set(runs), reverse=True) and all(run < run_of(status) for run in runs)
 
     def pods_of(self, job: str) -> list[tuple[str, PodStatus]]:
         batches = self.call("ListPods", jobs.ListPodsRequest(JobId(job)))
@@ -496,9 +532,10 @@ class Clients(RuleBasedStateMachine):
         name = f"{job}-{instance}"
         pod = PodId(f"{name}{run}") if run else None
         expected, _ = self.change("DeletePodEvents", pods.DeletePodEventsRequest(PodName(name), pod))
-        if not isinstance(expected, Status) and READ not in self.model.closed:
-            told = self.call("GetPodEvents", pods.GetPodEventsRequest(PodName(name), pod)).events
-            assert told == []
+        if not isinstance(expected, Status):
+            with self.reading():
+                told = self.call("GetPodEvents", pods.GetPodEventsRequest(PodName(name), pod))
+            assert told.events == []
 
     # The other services.
 
@@ -605,15 +642,18 @@ class Clients(RuleBasedStateMachine):
     # Looks.
 
     def look_at_all(self) -> None:
-        for job in list(self.model.jobs):
-            self.look_at(job)
-        self.look_around()
+        with self.reading():
+            for job in list(self.model.jobs):
+                self.look(job)
+            self.look_at_lists()
+        assert audit(self.stage.daemon.state) == []
 
     def look_around(self) -> None:
+        with self.reading():
+            self.look_at_lists()
+
+    def look_at_lists(self) -> None:
         """What is told of everything together."""
-        assert audit(self.stage.daemon.state) == []
-        if READ in self.model.closed:
-            return
         model = self.model
         listed = [
             text(job.job_id) for batch in self.call("ListJobs", jobs.ListJobsRequest()) for job in batch.jobs
@@ -686,9 +726,9 @@ class Clients(RuleBasedStateMachine):
             or known.now.state is WorkflowState.PAUSED
         )
         spec = known.specs[int(text(pod.version).partition("-")[0])]
-        own = spec.instance_spec.get(instance, spec.default_spec)
-        assert own is not None
-        if own.constraint is not None:
+        own, default = spec.instance_spec.get(instance, spec.default_spec), spec.default_spec
+        assert own is not None and default is not None
+        if own.constraint is not None or default.constraint is not None:
             assert pod.state == PodState.PLACING and "nowhere" in pod.message, pod.message
             return "no host has the label"
         if own.containers[0].command == TEMPLATES["failing"].containers[0].command:
