@@ -1,7 +1,7 @@
 """Who would give back to whom: the divisions of user guides and hand-made ones."""
 
 from derny.capacity.entitlement import Division, divide
-from derny.capacity.loans import NAMED, gets_back_from, gives_back_to, lent
+from derny.capacity.loans import LENDERS, NAMED, gets_back_from, gives_back_to, lent
 from derny.model.specs import PoolResource
 
 
@@ -62,3 +62,10 @@ def test_of_many_that_wait_the_largest_are_named() -> None:
     division = divide(2000, parts, [2000, *range(1, 50)])
     found = gives_back_to(division, 0, [2000] + [0] * 49)
     assert found == [(number, number) for number in range(49, 49 - NAMED, -1)]
+
+
+def test_of_many_lenders_the_largest_are_asked() -> None:
+    parts = [PoolResource("cpu", 0, 1000), *(PoolResource("cpu", number, 1000) for number in range(1, 9))]
+    division = divide(36, parts, [36] + [0] * 8)
+    found = gives_back_to(division, 0, [36] + [0] * 8)
+    assert found == [(number, number) for number in range(8, 8 - LENDERS, -1)]

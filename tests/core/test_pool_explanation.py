@@ -54,6 +54,11 @@ def test_what_is_held_is_as_it_is_now_and_the_steps_lead_from_the_root_down(benc
         "So /a may hold 30.666 cpu.",
         "So /a/borrower may hold 30.333 cpu.",
     ]
+    bench.create(a_job(3, LENDER, template=a_template(cpu=1, memory=1, disk=1, preemptible=True)), job_id(2))
+    above = cpu_of(bench, A)
+    assert above.demand == cpu_of(bench, LENDER).demand == 1_000, "of those below: 32 cpus are in use"
+    bench.stop(job_id(2))
+    bench.obey()
     above = cpu_of(bench, A)
     assert (above.allocation, above.borrowed) == (30_000, 14_000)
 

@@ -6,8 +6,9 @@ import pytest
 from builders import POOL, Bench, a_job, a_pool, a_template, amounts, pool_id
 from derny.core import commands, events
 from derny.core.audit import fingerprint
-from derny.model.errors import Busy, Exists, Invalid, NotFound, Refusal
+from derny.model.errors import Busy, Exhausted, Exists, Invalid, NotFound, Refusal
 from derny.model.ids import ROOT_POOL, PoolId
+from derny.model.periods import Limits
 from derny.model.specs import PodTemplate, PoolResource, PoolSpec
 
 
@@ -96,6 +97,27 @@ def test_an_id_is_used_once() -> None:
     bench = Bench()
     with pytest.raises(Exists, match=POOL):
         bench.do(commands.CreatePool(POOL, a_pool(amounts(), name="other")))
+
+
+def test_there_are_no_more_pools_than_the_limit() -> None:
+    bench = Bench(limits=Limits(pools_max=3))
+    bench.do(commands.CreatePool(NEW, a_pool(amounts(), name="third")))
+    before = fingerprint(bench.machine.state)
+    with pytest.raises(Exhausted, match="there are 3 resource pools, the most allowed"):
+        bench.do(commands.CreatePool(pool_id(6), a_pool(amounts(), name="fourth")))
+    assert fingerprint(bench.machine.state) == before
+    bench.do(commands.DeletePool(NEW))
+    bench.do(commands.CreatePool(pool_id(6), a_pool(amounts(), name="fourth")))
+
+
+def test_a_parent_that_was_forced_below_its_children_may_keep_what_it_has_and_not_shrink_on(
+    family: Bench,
+) -> None:
+    family.do(commands.UpdatePool(pool_id(1), cpu_pool("respool1", ROOT_POOL, 60, 500), force=True))
+    family.do(commands.UpdatePool(pool_id(1), cpu_pool("renamed", ROOT_POOL, 60, 500)))
+    for smaller in (cpu_pool("x", ROOT_POOL, 59, 500), cpu_pool("x", ROOT_POOL, 60, 499)):
+        with pytest.raises(Invalid, match="of its children"):
+            family.do(commands.UpdatePool(pool_id(1), smaller))
 
 
 def test_a_pool_with_jobs_gets_no_children_until_they_are_gone() -> None:

@@ -132,7 +132,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     restart_ranges_max: Count = 10_000
     """Ranges of instances in one restart: they are checked and merged in one turn, and remembered."""
     pools_max: Count = 3_000
-    """A calculation of all entitlements takes 30 ms at this many, and holds everything else up so long."""
+    """A calculation of all entitlements takes 30 ms at this many, 50 where all have revocable pods too, and
+    holds everything else up so long."""
     hosts_per_call_max: Count = 10_000
     """Named in one call for maintenance: a hundredth of a second of work that nobody gets between."""
     host_pools_max: Count = 1_000
