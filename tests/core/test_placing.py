@@ -224,3 +224,15 @@ def test_a_constraint_of_many_turns_is_followed_look_by_look() -> None:
     bench = Bench(hosts=1)
     bench.create(a_job(21, template=a_template(cpu=0.1, labels=WEB, constraint=turns)))
     assert Counter(bench.states()) == {PodState.LAUNCHED: 20, PodState.PLACING: 1}
+
+
+def test_equal_templates_of_two_configurations_are_two_groups() -> None:
+    bench = Bench(hosts=2)
+    bench.create(a_job(4, template=a_template(cpu=3), others={1: a_template(cpu=3), 3: a_template(cpu=3)}))
+    assert bench.states() == [PodState.LAUNCHED] * 4
+    bench.create(a_job(4, template=a_template(cpu=3), others={1: a_template(cpu=3)}), job_id(2))
+    assert PodState.LAUNCHED not in bench.states(job_id(2))
+    bench.do(commands.SeeHosts([a_host(7, cpu=12)]))
+    bench.do(commands.UpdatePool(POOL, a_pool(bench.machine.state.tree.capacity)))
+    bench.live(6)
+    assert bench.states(job_id(2)) == [PodState.LAUNCHED] * 4

@@ -61,7 +61,6 @@ failures; `core.goals` has the steps of all others."""
 _RESTING: Final = [frozenset(goal for of, goal in AT_REST if of is state) for state in PodState]
 """The goals with which a pod is at rest, by its state."""
 
-_TEMPLATE: Final = attrgetter("template")
 _STANDING: Final = attrgetter("state", "config")
 
 _GOT_SOMEWHERE = POD_TERMINAL | {PodState.RUNNING}
@@ -219,9 +218,10 @@ class State:
 
     def _by_group(self, pods: Sequence[Pod]) -> Iterator[tuple[GroupKey, Sequence[Pod]]]:
         """Neighbours of one group together, since whole batches mostly are."""
-        for template, run in groupby(pods, _TEMPLATE):
+        # By identity, as groups are: two configurations may have equal templates.
+        for _, run in groupby(pods, lambda pod: id(pod.template)):
             alike = list(run)
-            if template.volume is None:
+            if alike[0].template.volume is None:
                 yield self._group_key(alike[0]), alike
             else:
                 for pod in alike:
