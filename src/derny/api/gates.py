@@ -22,7 +22,7 @@ from derny.runtime.loop import Loop
 Methods = dict[str, Handler]
 """The methods of a service by path."""
 
-READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel", "Explain")
+READING: Final = ("Get", "Query", "List", "Browse", "Lookup", "Watch", "Cancel", "Explain", "Plan")
 """How the names of methods begin that change nothing but what their callers are told."""
 
 

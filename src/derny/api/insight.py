@@ -4,10 +4,12 @@ One rule: it reads and explains, and changes nothing; like the simulator's own s
 the contract by its package, `derny.insight.v1`. Registered by `app`.
 """
 
+import asyncio
 from functools import partial
 from typing import Final
 
 from derny.api import wire_in
+from derny.api.job_plans import JobPlans
 from derny.api.pod_insight import PodInsight
 from derny.api.reply import made
 from derny.api.times import rfc3339
@@ -27,11 +29,13 @@ SIBLING_BYTES: Final = 300
 """A sibling to share with takes as long to explain as so many bytes to read, some 20 µs."""
 
 
-class InsightService(PodInsight, v1.InsightServiceBase):
+class InsightService(PodInsight, JobPlans, v1.InsightServiceBase):
     """Explanations of the daemon's decisions."""
 
     def __init__(self, loop: Loop, limits: Limits) -> None:
         self._loop = loop
+        self._limits = limits
+        self._planning = asyncio.Lock()
 
     async def explain_resource_pool(
         self, message: v1.ExplainResourcePoolRequest

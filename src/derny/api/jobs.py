@@ -6,23 +6,20 @@ that a job of a hundred thousand pods never holds the loop. Registered by `app`.
 stateless_svc.proto; behaviour, jobs §2.)
 """
 
-import uuid
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final, cast
 
-from derny.api import records, secrets, wire_in, wire_out, workflow_in, workflow_out
-from derny.api.codec import wire_bytes
+from derny.api import records, secrets, wire_in, wire_out, wishes, workflow_out
 from derny.api.paging import instances_of
 from derny.api.queries import query_jobs, query_pods
 from derny.api.reply import made
 from derny.api.workflows import WorkflowMethods
 from derny.core import queries, workflow_views
-from derny.core.commands import Command, CreateJob, DeleteJob, RefreshPods, StartJob, StopJob
+from derny.core.commands import Command, DeleteJob, RefreshPods, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet, PodsRefreshed
 from derny.core.state import State
 from derny.core.workflow_views import WorkflowView
-from derny.edge.off_loop import off_loop
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
 from derny.model.specs import JobSpec
@@ -45,13 +42,7 @@ class JobService(WorkflowMethods, svc.JobServiceBase):
         self._limits = limits
 
     async def create_job(self, message: svc.CreateJobRequest) -> svc.CreateJobResponse:
-        chosen = wire_in.new_id(message.job_id, "job_id")
-        job = JobId(chosen or str(uuid.uuid4()))
-        # A repeat is told so whatever else is wrong with it: it has been created, and that is what was asked.
-        await self._loop.read(partial(queries.check_is_new, job=job))
-        await self._loop.read(partial(queries.check_takes_jobs, pool=wire_in.pool_of(message)))
-        wish = await off_loop(len(wire_bytes(message)), _created, job, message, self._limits)
-        event, *_ = await self._loop.submit(wish)
+        event, *_ = await self._loop.submit(await wishes.creation(self._loop, self._limits, message))
         assert isinstance(event, JobCreated)
         return svc.CreateJobResponse(JobIdMessage(event.job), EntityVersion(_FIRST_VERSION))
 
@@ -129,18 +120,6 @@ class JobService(WorkflowMethods, svc.JobServiceBase):
 def _cached(view: queries.JobView) -> svc.GetJobCacheResponse:
     info = wire_out.job_info(view)
     return svc.GetJobCacheResponse(info.spec, info.status)
-
-
-def _created(job: JobId, message: svc.CreateJobRequest, limits: Limits) -> CreateJob:
-    spec = wire_in.created_job(message, limits)
-    assert message.spec is not None, "created_job has refused a request without one"
-    return CreateJob(
-        job,
-        spec,
-        workflow_in.creation(message.create_spec),
-        workflow_in.opaque(message.opaque_data, limits) or "",
-        secrets.wanted(message.secrets, message.spec, limits),
-    )
 
 
 def _configuration(job: JobId, spec: JobSpec, number: int, made_at: float) -> svc.GetJobResponse:

@@ -45,10 +45,10 @@ class PodInsight:
 
     async def explain_pod(self, message: v1.ExplainPodRequest) -> v1.ExplainPodResponse:
         job, instance = parse_pod_name(wire_in.text_of(message.pod_name))
-        return await self._explained(job, instance, _hosts_named(message.hosts_limit))
+        return await self._explained(job, instance, hosts_named(message.hosts_limit))
 
     async def explain_job(self, message: v1.ExplainJobRequest) -> AsyncIterator[v1.ExplainJobResponse]:
-        job, names = wire_in.existing_job(message.job_id), _hosts_named(message.hosts_limit)
+        job, names = wire_in.existing_job(message.job_id), hosts_named(message.hosts_limit)
         alike: Alike = {}
         first: int | None = 0
         while first is not None:
@@ -81,15 +81,21 @@ class PodInsight:
         found = await self._loop.scan(look)
         if pod_explanation.needs_host(found):
             search = await self._loop.scan(partial(HostSearch, template=template, rules=terms.rules))
-            hosts = await off_loop(search.hosts * BYTES_PER_HOST, search.made, names)
-            found = pod_explanation.with_hosts(found, hosts)
+            found = await with_hosts(found, search, names)
         return explained(found)
 
 
-def _hosts_named(asked: int) -> int:
+def hosts_named(asked: int) -> int:
+    """How many hosts to name for each reason; Invalid."""
     if asked > HOSTS_NAMED_MAX:
         raise Invalid(f"hosts_limit is {asked}; expected at most {HOSTS_NAMED_MAX}")
     return asked or HOSTS_NAMED
+
+
+async def with_hosts(found: PodExplanation, search: HostSearch, names: int) -> PodExplanation:
+    """The explanation with what the look at hosts finds, made by the thread where there are many."""
+    hosts = await off_loop(search.hosts * BYTES_PER_HOST, search.made, names)
+    return pod_explanation.with_hosts(found, hosts)
 
 
 def explained(found: PodExplanation) -> v1.ExplainPodResponse:

@@ -7,7 +7,7 @@ that the request named. (API reference, stateless_svc.proto; behaviour, jobs §2
 
 from functools import partial
 
-from derny.api import wire_in, workflow_in, workflow_out
+from derny.api import wire_in, wishes, workflow_in, workflow_out
 from derny.api.codec import wire_bytes
 from derny.api.reply import made
 from derny.core import workflow_log, workflow_views
@@ -34,8 +34,7 @@ class WorkflowMethods:
     _limits: Limits
 
     async def replace_job(self, message: svc.ReplaceJobRequest) -> svc.ReplaceJobResponse:
-        workflow_in.uuid_of(message)
-        command = await off_loop(len(wire_bytes(message)), workflow_in.replacement, message, self._limits)
+        command = await wishes.replacement(self._limits, message)
         return svc.ReplaceJobResponse(await self._started(command, command.version))
 
     async def patch_job(self, message: svc.PatchJobRequest) -> svc.PatchJobResponse:

@@ -49,6 +49,14 @@ def ranges(data: bytes) -> list[Range]:
     return found
 
 
+def add(found: list[Range], instance: int) -> None:
+    """Put an instance at the end of ranges, all of which it follows."""
+    if found and found[-1][1] + 1 == instance:
+        found[-1] = found[-1][0], instance
+    else:
+        found.append((instance, instance))
+
+
 def size(data: bytes) -> int:
     """How many instances are in a set."""
     return sum(last - first + 1 for first, last in _RANGE.iter_unpack(data))

@@ -7,7 +7,7 @@ slices, so what is told is of no one moment. Called by `api.pod_insight`.
 
 from typing import NamedTuple
 
-from derny.core.instances import Range
+from derny.core.instances import Range, add
 from derny.core.state import State
 from derny.model.ids import HostName, JobId
 from derny.model.records import Job, Pod
@@ -36,21 +36,13 @@ def gather(state: State, job: JobId, first: int, most: int, alike: Alike) -> int
     found = state.job(job)
     count = max(len(found.pods), found.spec.instance_count)
     for instance in range(first, min(first + most, count)):
-        likeness = _likeness(state, found, instance)
-        if likeness is not None:
-            _add(alike.setdefault(likeness, []), instance)
+        if (each := likeness(state, found, instance)) is not None:
+            add(alike.setdefault(each, []), instance)
     return first + most if first + most < count else None
 
 
-def _add(ranges: list[Range], instance: int) -> None:
-    if ranges and ranges[-1][1] + 1 == instance:
-        ranges[-1] = ranges[-1][0], instance
-    else:
-        ranges.append((instance, instance))
-
-
-def _likeness(state: State, job: Job, instance: int) -> Likeness | None:
-    """None for a pod that runs, as it should."""
+def likeness(state: State, job: Job, instance: int) -> Likeness | None:
+    """What sort of pod an instance is; None for one that runs, as it should."""
     if instance >= len(job.pods):
         return Likeness(id(job.spec.template(instance)), PodState.INITIALIZED, PodState.RUNNING)
     pod = job.pods[instance]

@@ -133,11 +133,13 @@ class Machine:
         rules: Rules = DEFAULT_RULES,
         seed: int = 0,
         preempting: Preempting = DEFAULT_PREEMPTING,
+        state: State | None = None,
     ) -> None:
-        """With `seed` begins the turn of hosts that are equally good."""
-        self.state = State()
-        self.state.cursor = seed
-        self.state.tree.preemption = preempting.enabled
+        """With `seed` begins the turn of hosts that are equally good. A `state` is gone on from as it is."""
+        self.state = State() if state is None else state
+        if state is None:
+            self.state.cursor = seed
+            self.state.tree.preemption = preempting.enabled
         self._preemption = Preemption(self.state, periods, limits, preempting)
         self.terms = Terms(periods, limits, rules)
         self._periods = periods

@@ -90,11 +90,7 @@ def explain_pod(
     is not to have."""
     found = _job_with(state, job, instance)
     if instance >= len(found.pods):
-        obstacles = tuple(_not_begun(state, found))
-        goal = PodState.RUNNING if found.goal is JobState.RUNNING else PodState.KILLED
-        return PodExplanation(
-            job, instance, 0, PodState.INITIALIZED, goal, None, found.created_at, "", obstacles
-        )
+        return not_begun(state, found, instance)
     pod = found.pods[instance]
     return PodExplanation(
         job,
@@ -106,6 +102,15 @@ def explain_pod(
         pod.changed_at,
         queries.waiting_reason(state, pod) or pod.message,
         tuple(_obstacles(state, found, pod, at, periods, rules)),
+    )
+
+
+def not_begun(state: State, job: Job, instance: int) -> PodExplanation:
+    """Of an instance that the job is to have, and that its workflow has not begun."""
+    goal = PodState.RUNNING if job.goal is JobState.RUNNING else PodState.KILLED
+    obstacles = tuple(_of_workflow(state, job))
+    return PodExplanation(
+        job.id, instance, 0, PodState.INITIALIZED, goal, None, job.created_at, "", obstacles
     )
 
 
@@ -127,8 +132,7 @@ def _job_with(state: State, job: JobId, instance: int) -> Job:
     return found
 
 
-def _not_begun(state: State, job: Job) -> Iterator[Obstacle]:
-    """Of an instance that the job is to have."""
+def _of_workflow(state: State, job: Job) -> Iterator[Obstacle]:
     if job.goal is not JobState.RUNNING:
         yield _stopped(job, "the job is stopped")
     workflow = job.workflows[-1]

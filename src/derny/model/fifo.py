@@ -33,6 +33,11 @@ class PriorityFifo(Generic[T]):
         for priority in reversed(self._ascending):
             yield from self._lines[priority]
 
+    def lines(self) -> Iterator[tuple[int, OrderedDict[T, None]]]:
+        """All who wait, by priority, the highest first."""
+        for priority in reversed(self._ascending):
+            yield priority, self._lines[priority]
+
     def add(self, priority: int, *items: T) -> None:
         """Let items wait behind all others of their priority."""
         line = self._lines.get(priority)

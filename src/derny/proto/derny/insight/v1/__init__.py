@@ -17,6 +17,9 @@ __all__ = (
     "Loan",
     "Obstacle",
     "ObstacleKind",
+    "PlanJobRequest",
+    "PlanJobResponse",
+    "PlannedHost",
     "PoolRule",
     "Remedy",
     "RemedyAction",
@@ -664,6 +667,153 @@ default_message_pool.register_message("derny.insight.v1", "Obstacle", Obstacle)
 
 
 @dataclass(eq=False, repr=False)
+class PlanJobRequest(betterproto2.Message):
+    """
+    What InsightService.PlanJob takes: one of the two requests, as it would be sent.
+    """
+
+    create: "___peloton__api__v1alpha__job__stateless__svc__.CreateJobRequest | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    A new job.
+    """
+
+    replace: "___peloton__api__v1alpha__job__stateless__svc__.ReplaceJobRequest | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Another configuration of a job.
+    """
+
+    placements_limit: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    How many of the hosts that pods would go to are told of, at most. 0: 100. At most 10,000; all are counted.
+    """
+
+    hosts_limit: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    How many hosts to name for each reason why pods would wait, at most. 0: 10. At most 10,000.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "PlanJobRequest", PlanJobRequest)
+
+
+@dataclass(eq=False, repr=False)
+class PlanJobResponse(betterproto2.Message):
+    """
+    What InsightService.PlanJob answers. Ranges have inclusive ends.
+    """
+
+    job_id: "___peloton__api__v1alpha__peloton__.JobId | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    The job; of a new one without an id, one that was made up for the plan.
+    """
+
+    instances_added: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Instances that would come.
+    """
+
+    instances_updated: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Instances that would be restarted with the new configuration.
+    """
+
+    instances_removed: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Instances that would go.
+    """
+
+    instances_unchanged: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Instances that would run on as they are.
+    """
+
+    repeats: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The same update is under way already: nothing would change.
+    """
+
+    placed: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    How many of the added and updated instances would have a host.
+    """
+
+    waiting: "int" = betterproto2.field(8, betterproto2.TYPE_UINT32)
+    """
+    How many of them would wait.
+    """
+
+    hosts: "list[PlannedHost]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Where they would go, by the first instance on each host.
+    """
+
+    hosts_total: "int" = betterproto2.field(10, betterproto2.TYPE_UINT32)
+    """
+    How many hosts that are.
+    """
+
+    waits: "list[ExplainJobResponse]" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Why the others would wait: alike ones together, 100 sorts at most.
+    """
+
+    waits_total: "int" = betterproto2.field(12, betterproto2.TYPE_UINT32)
+    """
+    How many sorts there are.
+    """
+
+    complete: "bool" = betterproto2.field(13, betterproto2.TYPE_BOOL)
+    """
+    Whether all was played through that would not wait: false for workflows of very many small batches, whose last
+    instances are among those that wait.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "PlanJobResponse", PlanJobResponse)
+
+
+@dataclass(eq=False, repr=False)
+class PlannedHost(betterproto2.Message):
+    """
+    A host that pods of a plan would go to.
+    """
+
+    hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The host.
+    """
+
+    count: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many.
+    """
+
+    instances: "list[___peloton__api__v1alpha__pod__.InstanceIdRange]" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Which.
+    """
+
+
+default_message_pool.register_message("derny.insight.v1", "PlannedHost", PlannedHost)
+
+
+@dataclass(eq=False, repr=False)
 class PoolRule(betterproto2.Message):
     """
     A rule of a pool. Amounts are in the units of the pool's configuration.
@@ -827,10 +977,38 @@ class InsightServiceStub(betterproto2_grpclib.ServiceStub):
         ):
             yield response
 
+    async def plan_job(
+        self,
+        message: "PlanJobRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "PlanJobResponse":
+        """
+        What CreateJob or ReplaceJob would do now, without doing it: where pods would go, which would wait, and why. It
+        happens as it is told if nothing else happens in between. Agents are taken to do what they are told, at once and
+        in order, so that updates and batches are played through; pods that wait, and pools that hold too much, are taken
+        to keep still. Plans are made one at a time.
+
+        Errors: those of CreateJob or ReplaceJob; INVALID_ARGUMENT unless exactly one of them is asked about, or for a
+        limit that is too large. The gate Read counts, not Write.
+        """
+
+        return await self._unary_unary(
+            "/derny.insight.v1.InsightService/PlanJob",
+            message,
+            PlanJobResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
 
 from ....peloton.api.v1alpha import peloton as ___peloton__api__v1alpha__peloton__
 from ....peloton.api.v1alpha import pod as ___peloton__api__v1alpha__pod__
 from ....peloton.api.v1alpha import respool as ___peloton__api__v1alpha__respool__
+from ....peloton.api.v1alpha.job.stateless import svc as ___peloton__api__v1alpha__job__stateless__svc__
 
 
 class InsightServiceBase(betterproto2_grpclib.ServiceBase):
@@ -873,6 +1051,19 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield ExplainJobResponse()
 
+    async def plan_job(self, message: "PlanJobRequest") -> "PlanJobResponse":
+        """
+        What CreateJob or ReplaceJob would do now, without doing it: where pods would go, which would wait, and why. It
+        happens as it is told if nothing else happens in between. Agents are taken to do what they are told, at once and
+        in order, so that updates and batches are played through; pods that wait, and pools that hold too much, are taken
+        to keep still. Plans are made one at a time.
+
+        Errors: those of CreateJob or ReplaceJob; INVALID_ARGUMENT unless exactly one of them is asked about, or for a
+        limit that is too large. The gate Read counts, not Write.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def __rpc_explain_resource_pool(
         self, stream: "grpclib.server.Stream[ExplainResourcePoolRequest, ExplainResourcePoolResponse]"
     ) -> None:
@@ -900,6 +1091,12 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
             request,
         )
 
+    async def __rpc_plan_job(self, stream: "grpclib.server.Stream[PlanJobRequest, PlanJobResponse]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.plan_job(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/derny.insight.v1.InsightService/ExplainResourcePool": grpclib.const.Handler(
@@ -919,5 +1116,11 @@ class InsightServiceBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 ExplainJobRequest,
                 ExplainJobResponse,
+            ),
+            "/derny.insight.v1.InsightService/PlanJob": grpclib.const.Handler(
+                self.__rpc_plan_job,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                PlanJobRequest,
+                PlanJobResponse,
             ),
         }
