@@ -754,4 +754,4 @@ TestClients.settings = clients(40, 30)
 
 @pytest.mark.slow
 def test_many_more_of_them() -> None:
-    run_state_machine_as_test(Clients, settings=clients(1000, 60))
+    run_state_machine_as_test(Clients, settings=clients(80, 50))
