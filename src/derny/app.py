@@ -46,7 +46,8 @@ DEFAULT_POOL = "DefaultResPool"
 DEFAULT_POOL_ID = PoolId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"derny:/{DEFAULT_POOL}")))
 GRACE_S = 5.0
 """How long calls in flight may take to finish at shutdown."""
-COLLECT_EVERY_S = 10.0
+COLLECT_EVERY_S = 1.0
+"""A round costs what has been made since the last: at ten seconds it was seen to hold the loop for 50 ms."""
 
 
 class Daemon(NamedTuple):
