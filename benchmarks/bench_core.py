@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from derny.answers.queries import changes
 from derny.core import commands
 from derny.core.effects import Launch
 from derny.core.machine import Machine
@@ -52,7 +53,7 @@ def turn(machine: Machine, at: float) -> bytes:
         if launches:
             reports = [commands.PodReport(launch.pod, state, "as asked") for launch in launches]
             events += machine.handle(commands.ReportPods(reports), at)
-    machine.take_changes()
+    changes(machine.state, *machine.take_changed())
     return msgspec.msgpack.encode(events)
 
 

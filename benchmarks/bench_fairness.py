@@ -18,6 +18,7 @@ import sys
 import time
 from typing import NamedTuple
 
+from derny.answers.queries import changes
 from derny.capacity.entitlement import claims_of, entitle
 from derny.capacity.tree import PoolTree
 from derny.core import commands
@@ -112,7 +113,7 @@ def settle(machine: Machine, at: float) -> int:
     while more:
         done, more = machine.advance(at, BUDGET)
         preempted += sum(len(event.instances) for event in done if isinstance(event, PodsPreempted))
-        machine.take_changes()
+        changes(machine.state, *machine.take_changed())
         reports = []
         for effect in machine.take_effects():
             if isinstance(effect, Launch):

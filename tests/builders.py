@@ -9,7 +9,8 @@ import msgspec
 
 from derny.agents.operated import OperatedAgents
 from derny.agents.task import Latencies
-from derny.core import commands, queries
+from derny.answers import queries
+from derny.core import commands
 from derny.core.audit import audit
 from derny.core.effects import Effect, Kill, Launch
 from derny.core.events import Event

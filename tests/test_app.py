@@ -13,10 +13,10 @@ from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from builders import a_job, a_pool, amounts
+from derny.answers.queries import all_hosts, all_pools, job_info
 from derny.app import DEFAULT_POOL, DEFAULT_POOL_ID, serving
 from derny.config import Settings
 from derny.core.commands import CloseGates, CreateJob, CreatePool, DeletePool, StartMaintenance, UpdatePool
-from derny.core.queries import all_hosts, all_pools, job_info
 from derny.core.state import State
 from derny.journal.errors import JournalError, JournalLocked
 from derny.journal.store import DATABASE, Journal

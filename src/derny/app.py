@@ -22,13 +22,13 @@ from grpclib._typing import IServable
 
 from derny.agents.operated import OperatedAgents
 from derny.agents.task import Latencies
+from derny.answers.queries import all_hosts, all_pools
 from derny.api import admin, gates, hosts, insight, jobs, pods, pools, simulation, volumes, watch
 from derny.api.codec import GrpcCodec
 from derny.config import Settings
 from derny.core import commands
 from derny.core.audit import audit
 from derny.core.machine import Machine
-from derny.core.queries import all_hosts, all_pools
 from derny.edge.server import Server
 from derny.journal.store import Journal
 from derny.model.errors import Invalid

@@ -9,9 +9,9 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from derny.answers.queries import job_ids
 from derny.api.codec import encode
 from derny.api.jobs import JobService
-from derny.core.queries import job_ids
 from derny.model.periods import Limits
 from derny.model.states import TaskState
 from derny.proto.mesos.v1 import (

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from derny.answers.job_query import Span
+from derny.answers.ordering import OrderBy
 from derny.api import paging
-from derny.core.job_query import Span
-from derny.core.ordering import OrderBy
 from derny.model.errors import Exhausted, Invalid
 from derny.model.periods import Limits
 from derny.model.states import PodState

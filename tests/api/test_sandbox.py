@@ -1,8 +1,8 @@
 """Sandboxes as agents lay them out."""
 
 from builders import a_template
+from derny.answers.sandboxes import SandboxView
 from derny.api.sandbox import response
-from derny.core.sandboxes import SandboxView
 from derny.model.ids import HostName, PodId
 from derny.model.resources import Resources
 from derny.model.specs import Container, PodTemplate

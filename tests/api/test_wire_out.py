@@ -2,11 +2,11 @@
 
 import pytest
 
+from derny.answers.queries import PodView
 from derny.api.codec import encode
 from derny.api.times import rfc3339, whole_seconds
 from derny.api.wire_in import job_spec as read_job_spec
 from derny.api.wire_out import job_spec, pod_status, revision
-from derny.core.queries import PodView
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits
 from derny.model.records import ContainerRun, Termination

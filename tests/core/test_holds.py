@@ -1,7 +1,8 @@
 """A pod that is restarted in place comes back to its host, which is kept for it; nobody waits for ever."""
 
 from builders import JOB, Bench, a_host, a_job, a_template, job_id
-from derny.core import commands, events, queries
+from derny.answers import queries
+from derny.core import commands, events
 from derny.core.audit import audit
 from derny.model.ids import HostName
 from derny.model.periods import Periods

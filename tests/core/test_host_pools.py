@@ -3,7 +3,8 @@
 import pytest
 
 from builders import Bench, a_host
-from derny.core import commands, events, queries
+from derny.answers import queries
+from derny.core import commands, events
 from derny.core.audit import fingerprint
 from derny.core.host_pools import NAME_MAX
 from derny.model.errors import Exhausted, Exists, Invalid, NotFound

@@ -11,10 +11,9 @@ from derny.core.audit import audit, fingerprint
 from derny.core.commands import Command
 from derny.core.events import Event
 from derny.core.machine import APPLIERS, Machine
-from derny.core.queries import Changes
 from derny.model.errors import NotFound
 from derny.model.periods import Limits, Periods
-from derny.model.states import JobState, PodState, TaskState
+from derny.model.states import PodState, TaskState
 
 S, T = PodState, TaskState
 
@@ -47,39 +46,6 @@ def test_effects_are_taken_once() -> None:
     bench.machine.advance(bench.at, 100)
     assert len(bench.machine.take_effects()) == 1
     assert bench.machine.take_effects() == []
-
-
-def test_changes_are_told_once_and_each_object_once() -> None:
-    bench = Bench()
-    bench.machine.take_changes()
-    bench.create(a_job(2))
-    changes = bench.machine.take_changes()
-    assert [(view.id, view.state) for view in changes.jobs] == [(JOB, JobState.PENDING)]
-    assert [(view.instance, view.state) for view in changes.pods] == [(0, S.LAUNCHED), (1, S.LAUNCHED)]
-    assert bench.machine.take_changes() == Changes([], [])
-
-
-def test_what_is_removed_is_told_as_deleted_with_a_higher_revision() -> None:
-    bench = Bench()
-    bench.running(a_job(2))
-    bench.delete(force=True)
-    last = bench.machine.take_changes()
-    bench.report(T.KILLED, 0, 1)
-    gone = bench.machine.take_changes()
-    assert [(view.instance, view.state) for view in gone.pods] == [(0, S.DELETED), (1, S.DELETED)]
-    assert [view.state for view in gone.jobs] == [JobState.DELETED]
-    assert sum(gone.jobs[0].pod_stats.values()) == 0
-    assert gone.jobs[0].revision > last.jobs[0].revision
-    assert gone.pods[0].revision > last.pods[0].revision
-    assert not bench.machine.state.jobs
-
-
-def test_replay_tells_the_changes_that_were_told_live() -> None:
-    bench = Bench()
-    bench.running(a_job(3))
-    live = bench.machine.take_changes()
-    assert len(live.pods) == 3
-    assert bench.replayed().take_changes() == live
 
 
 @pytest.mark.parametrize("budget", [1, 3, 10, 50])

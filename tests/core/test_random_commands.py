@@ -19,7 +19,8 @@ from builders import (
     job_id,
     pool_id,
 )
-from derny.core import commands, queries
+from derny.answers import queries
+from derny.core import commands
 from derny.core.audit import audit, fingerprint
 from derny.core.jobs import computed_state
 from derny.core.machine import Machine
@@ -458,9 +459,10 @@ class Cluster(RuleBasedStateMachine):
         machine, before = Machine(self.bench.periods, self.bench.limits), Seen({}, {})
         for at, happened in self.bench.turns:
             machine.replay(at, happened)
-            changes, after = machine.take_changes(), everything(machine.state)
-            check_told({view.id: view for view in changes.jobs}, before.jobs, after.jobs)
-            pods = {(view.job, view.instance): view for view in changes.pods}
+            told = queries.changes(machine.state, *machine.take_changed())
+            after = everything(machine.state)
+            check_told({view.id: view for view in told.jobs}, before.jobs, after.jobs)
+            pods = {(view.job, view.instance): view for view in told.pods}
             check_told(pods, before.pods, after.pods)
             before = after
 

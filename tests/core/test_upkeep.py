@@ -3,7 +3,8 @@
 import pytest
 
 from builders import JOB, Bench, a_job, job_id
-from derny.core import commands, events, queries
+from derny.answers import queries
+from derny.core import commands, events
 from derny.core.audit import fingerprint
 from derny.core.effects import Kill, Launch
 from derny.model.errors import NotFound

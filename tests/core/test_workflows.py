@@ -3,7 +3,8 @@
 import pytest
 
 from builders import JOB, POOL, Bench, a_job, a_pool, a_template, amounts, job_id, pool_id
-from derny.core import commands, events, queries, workflow_log
+from derny.answers import queries
+from derny.core import commands, events, workflow_log
 from derny.core.audit import fingerprint
 from derny.core.instances import ranges
 from derny.model.errors import Exhausted, Invalid, NotFound, Refusal, WrongState, WrongVersion

@@ -3,7 +3,7 @@
 import pytest
 
 from builders import JOB, a_job_view, a_pod_view, job_id
-from derny.core.queries import Changes
+from derny.answers.queries import Changes
 from derny.model.states import JobState, PodState
 from derny.runtime.commits import History, merged
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import JOB, a_job_view, a_pod_view, job_id
-from derny.core.queries import PodView
+from derny.answers.queries import PodView
 from derny.model.specs import Labels
 from derny.runtime.commits import Change
 from derny.runtime.interest import Index, JobFilter, PodFilter, keys_of_job, keys_of_pod

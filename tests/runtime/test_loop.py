@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from builders import JOB, POOL, Daemon, a_daemon, a_job, a_template, drive, job_id, running
-from derny.core import commands, events, queries
+from derny.answers import queries
+from derny.core import commands, events
 from derny.core.audit import audit
 from derny.core.effects import Launch, Reconcile
 from derny.journal import codec

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import JOB, Daemon, Seen, a_daemon, a_job, a_pod_view, a_template, everything, job_id
+from derny.answers.queries import Changes, JobView, PodView
 from derny.core import commands
 from derny.core.machine import Machine
-from derny.core.queries import Changes, JobView, PodView
 from derny.journal import codec
 from derny.journal.store import Journal
 from derny.model.errors import Cancelled, Overrun, Refusal

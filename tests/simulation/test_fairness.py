@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from builders import Daemon, RecordedAgents, a_host, a_job, a_template, drive, job_id, pool_id, running
+from derny.answers.pool_explanation import explained, facts_of
 from derny.core import commands
 from derny.core.audit import audit, fingerprint
 from derny.core.machine import Machine
-from derny.core.pool_explanation import explained, facts_of
 from derny.journal import codec
 from derny.journal.store import Journal
 from derny.model.ids import ROOT_POOL

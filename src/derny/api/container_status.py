@@ -8,8 +8,8 @@ known. Called by `wire_out`. (API reference, pod.proto: ContainerStatus.)
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from derny.answers.queries import PodEventView, PodView
 from derny.api.times import rfc3339
-from derny.core.queries import PodEventView, PodView
 from derny.model.records import ContainerRun, Termination
 from derny.model.specs import Container, PodTemplate
 from derny.model.states import HealthState as Health

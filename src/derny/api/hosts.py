@@ -9,11 +9,12 @@ import asyncio
 from functools import partial
 from typing import Final
 
+from derny.answers import queries
+from derny.answers.queries import HostView
 from derny.api import wire_out
 from derny.api.reply import made
-from derny.core import commands, queries
+from derny.core import commands
 from derny.core.commands import CompleteMaintenance, StartMaintenance
-from derny.core.queries import HostView
 from derny.model.errors import Exhausted, Invalid
 from derny.model.ids import HostName, HostPoolName
 from derny.model.periods import Limits

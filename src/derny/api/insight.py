@@ -8,13 +8,13 @@ import asyncio
 from functools import partial
 from typing import Final
 
+from derny.answers import pool_explanation, queries
+from derny.answers.pool_explanation import Facts, KindExplanation, Loan
 from derny.api import wire_in
 from derny.api.job_plans import JobPlans
 from derny.api.pod_insight import PodInsight
 from derny.api.reply import made
 from derny.api.times import rfc3339
-from derny.core import pool_explanation, queries
-from derny.core.pool_explanation import Facts, KindExplanation, Loan
 from derny.core.state import State
 from derny.model.errors import Invalid
 from derny.model.ids import ROOT_POOL, PoolId

@@ -11,12 +11,12 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from derny.answers.job_plan import JobPlan
 from derny.api import wishes
 from derny.api.pod_insight import explained, hosts_named, instance_ranges, with_hosts
 from derny.api.reply import made
 from derny.core.commands import CreateJob, ReplaceJob
 from derny.core.instances import Range
-from derny.core.job_plan import JobPlan
 from derny.core.state import State
 from derny.model.errors import Invalid
 from derny.model.periods import Limits

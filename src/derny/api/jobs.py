@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final, cast
 
+from derny.answers import queries, workflow_views
+from derny.answers.workflow_views import WorkflowView
 from derny.api import records, secrets, wire_in, wire_out, wishes, workflow_out
 from derny.api.paging import instances_of
 from derny.api.queries import query_jobs, query_pods
 from derny.api.reply import made
 from derny.api.workflows import WorkflowMethods
-from derny.core import queries, workflow_views
 from derny.core.commands import Command, DeleteJob, RefreshPods, StartJob, StopJob
 from derny.core.events import JobCreated, JobGoalSet, PodsRefreshed
 from derny.core.state import State
-from derny.core.workflow_views import WorkflowView
 from derny.model.ids import JobId, entity_version, parse_config_version
 from derny.model.periods import Limits
 from derny.model.specs import JobSpec

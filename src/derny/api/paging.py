@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeVar
 
-from derny.core.job_query import Span
-from derny.core.ordering import OrderBy
+from derny.answers.job_query import Span
+from derny.answers.ordering import OrderBy
 from derny.model.errors import Exhausted, Invalid
 from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha.peloton import TimeRange

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
+from derny.answers import job_explanation, pod_explanation
+from derny.answers.job_explanation import Alike
+from derny.answers.obstacles import Obstacle, PoolRule, Remedy
+from derny.answers.pod_explanation import HostSearch, PodExplanation
 from derny.api import wire_in
 from derny.api.times import rfc3339
-from derny.core import job_explanation, pod_explanation
 from derny.core.instances import Range
-from derny.core.job_explanation import Alike
-from derny.core.obstacles import Obstacle, PoolRule, Remedy
-from derny.core.pod_explanation import HostSearch, PodExplanation
 from derny.edge.off_loop import off_loop
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import JobId, parse_pod_name, pod_id, pod_name

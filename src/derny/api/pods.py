@@ -8,11 +8,12 @@ behaviour, jobs §3.4 and §3.5.)
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
+from derny.answers import queries, sandboxes
+from derny.answers.queries import PodEventView, PodView
 from derny.api import sandbox, wire_in, wire_out
 from derny.api.codec import decode, encode
 from derny.api.reply import made
-from derny.core import commands, queries, sandboxes
-from derny.core.queries import PodEventView, PodView
+from derny.core import commands
 from derny.core.state import State
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import JobId, parse_pod_id, parse_pod_name

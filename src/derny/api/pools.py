@@ -9,12 +9,12 @@ import uuid
 from functools import partial
 from typing import Final
 
+from derny.answers import queries
+from derny.answers.queries import PoolView
 from derny.api import wire_in, wire_out
 from derny.api.reply import made
-from derny.core import queries
 from derny.core.commands import CreatePool, DeletePool
 from derny.core.events import PoolCreated
-from derny.core.queries import PoolView
 from derny.core.state import State
 from derny.model.errors import Exists, Invalid
 from derny.model.ids import ROOT_POOL, PoolId

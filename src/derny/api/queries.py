@@ -3,8 +3,8 @@
 One rule: however much there is to look through, the loop is held for one slice only. So a query is no
 snapshot: it goes through what there was when it began, judges each job or pod at the moment of its slice,
 and tells of those on the page as they are when the page is made; what is gone by then is left out. What
-each slice is looked at for is in `core.job_query` and `core.pod_query`. Called by `api.jobs`. (API reference,
-stateless_svc.proto; behaviour, jobs §2.13 and §2.14.)
+each slice is looked at for is in `answers.job_query` and `answers.pod_query`. Called by `api.jobs`. (API
+reference, stateless_svc.proto; behaviour, jobs §2.13 and §2.14.)
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from typing import Final, TypeVar, cast
 
 import betterproto2
 
+from derny.answers import job_query, pod_query, queries
+from derny.answers.job_query import NEWEST_FIRST, JobCriteria, JobRow, JobTexts
+from derny.answers.ordering import Key, OrderBy, Ranking
+from derny.answers.pod_query import PodCriteria
 from derny.api import records, wire_in
 from derny.api.codec import decode, encode, without_fields
 from derny.api.container_in import NAME_MAX
 from derny.api.paging import Page, check_names, check_terms, combined, page_of, slices, span_of, states_of
-from derny.core import job_query, pod_query, queries
-from derny.core.job_query import NEWEST_FIRST, JobCriteria, JobRow, JobTexts
-from derny.core.ordering import Key, OrderBy, Ranking
-from derny.core.pod_query import PodCriteria
 from derny.core.state import State
 from derny.edge.off_loop import off_loop
 from derny.model.errors import Exhausted, Invalid

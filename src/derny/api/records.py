@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from derny.answers import queries
+from derny.answers.queries import JobView, PodView
 from derny.api import wire_out
 from derny.api.codec import decode, delimited, encode
 from derny.api.paging import slices
-from derny.core import queries
-from derny.core.queries import JobView, PodView
 from derny.core.state import State
 from derny.edge.off_loop import off_loop
 from derny.model.errors import NotFound

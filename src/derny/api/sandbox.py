@@ -7,7 +7,7 @@ each container; nobody listens there. Called by `api.pods`. (API reference, pod_
 
 from typing import Final
 
-from derny.core.sandboxes import SandboxView
+from derny.answers.sandboxes import SandboxView
 from derny.proto.peloton.api.v1alpha.pod.svc import BrowsePodSandboxResponse
 
 AGENT_PORT: Final = "5051"

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address
 from socket import inet_aton
 from typing import Final, Protocol
 
+from derny.answers import queries
 from derny.api.container_in import check_amount
-from derny.core import queries
 from derny.core.commands import HostSeen, NoteAgents
 from derny.model.agents import (
     AMOUNT_MAX,

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from derny.answers import queries
+from derny.answers.queries import VolumeView
 from derny.api import wire_in, wire_out
 from derny.api.reply import made
-from derny.core import queries
 from derny.core.commands import DeleteVolume
-from derny.core.queries import VolumeView
 from derny.model.ids import VolumeId
 from derny.model.periods import Limits
 from derny.proto.peloton.api.v1alpha.volume import svc

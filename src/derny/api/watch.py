@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 
+from derny.answers import queries
+from derny.answers.queries import JobView, PodView
 from derny.api import wire_in, wire_out
 from derny.api.codec import delimited, encode
 from derny.api.gates import Methods
-from derny.core import queries
-from derny.core.queries import JobView, PodView
 from derny.core.state import State
 from derny.edge.off_loop import off_loop
 from derny.model.errors import Exhausted

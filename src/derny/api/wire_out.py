@@ -1,17 +1,17 @@
 """Views become messages.
 
-One rule: what is told comes from a view of `core.queries` or from the client's own bytes, and nothing is
+One rule: what is told comes from a view of `answers.queries` or from the client's own bytes, and nothing is
 added that was not asked for. Specs come back as they were sent, with the revision and the forms filled in
 that the client left out (`pod_spec`). Times are RFC 3339 in UTC, revisions count nanoseconds. Called by
 the services of this room. (Behaviour, jobs §0.5, §2.9, §3.4, §3.5, §7.3; scheduler §1.5, §7.2.)
 """
 
+from derny.answers.queries import HostView, JobView, PodEventView, PodView, PoolView, VolumeView
 from derny.api import container_status
 from derny.api.codec import decode, without_fields
 from derny.api.pod_spec import effective, fill_form, fill_forms
 from derny.api.times import rfc3339, whole_seconds
 from derny.api.workflow_out import workflow_status
-from derny.core.queries import HostView, JobView, PodEventView, PodView, PoolView, VolumeView
 from derny.model.ids import JobId as JobIdText
 from derny.model.ids import entity_version, pod_id, pod_name
 from derny.model.resources import KINDS, MILLI, wire_units

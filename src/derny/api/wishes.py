@@ -7,9 +7,9 @@ One rule: both are refused the same things in the same order. Large requests are
 import uuid
 from functools import partial
 
+from derny.answers import queries
 from derny.api import secrets, wire_in, workflow_in
 from derny.api.codec import wire_bytes
-from derny.core import queries
 from derny.core.commands import CreateJob, ReplaceJob
 from derny.edge.off_loop import off_loop
 from derny.model.ids import JobId

@@ -8,11 +8,11 @@ so. Times are UTC, events have whole seconds. Called by `wire_out`, `api.jobs` a
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
+from derny.answers.workflow_views import WorkflowStatusView, WorkflowView
 from derny.api.times import rfc3339, whole_seconds
 from derny.core import workflow_log
 from derny.core.instances import Range, packed, ranges
 from derny.core.workflow_log import Moment
-from derny.core.workflow_views import WorkflowStatusView, WorkflowView
 from derny.model.errors import Exhausted
 from derny.model.states import WorkflowType as Type
 from derny.proto.peloton.api.v1alpha.job.stateless import (

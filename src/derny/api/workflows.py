@@ -7,14 +7,15 @@ that the request named. (API reference, stateless_svc.proto; behaviour, jobs §2
 
 from functools import partial
 
+from derny.answers import workflow_views
+from derny.answers.workflow_views import WorkflowView
 from derny.api import wire_in, wishes, workflow_in, workflow_out
 from derny.api.codec import wire_bytes
 from derny.api.reply import made
-from derny.core import workflow_log, workflow_views
+from derny.core import workflow_log
 from derny.core.commands import AbortWorkflow, Command, PauseWorkflow, ResumeWorkflow
 from derny.core.events import WorkflowStarted, WorkflowSteered
 from derny.core.workflow_log import Moment
-from derny.core.workflow_views import WorkflowView
 from derny.edge.off_loop import INLINE_MAX_BYTES, off_loop
 from derny.model.ids import JobId, entity_version
 from derny.model.periods import Limits

@@ -3,7 +3,7 @@
 One rule: nobody is overtaken in its own queue, and the head of a queue is overtaken by others only while it
 waits for something that they don't use: so nothing starves that could ever go on. Higher priorities go
 first, and of equal ones the longest waiting. Every pod is a gang of its own. Called by `core.machine` once a
-step, by `core.queries` to explain, and by `capacity.preemption`; reads only. (Behaviour, scheduler §3.3;
+step, by `answers.queries` to explain, and by `capacity.preemption`; reads only. (Behaviour, scheduler §3.3;
 there heads of the side queues are overtaken without end.)
 """
 

@@ -7,7 +7,7 @@ gets more than its limit. Slack is a second division: of the memory, disk and gp
 leave, revocable pods may have up to the slack limit; revocable cpu is divided by itself.
 
 One rule: a pure function of the claims, in whole thousandths, rounded down, so that the order of siblings
-is of no matter. Called by `capacity.cycle`, and for its trace by `core.pool_explanation`.
+is of no matter. Called by `capacity.cycle`, and for its trace by `answers.pool_explanation`.
 (Behaviour, scheduler §2.2-2.4, §10.2; Bertsekas and Gallager, Data Networks, §6.5.2.)
 """
 

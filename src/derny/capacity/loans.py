@@ -2,7 +2,7 @@
 
 One rule: "what if" is the very division of the last calculation with one need put higher; nothing is
 estimated. Amounts are thousandths of the one kind that is divided, pools are positions among siblings. Called
-by `core.pool_explanation`.
+by `answers.pool_explanation`.
 """
 
 from collections.abc import Sequence

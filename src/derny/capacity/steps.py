@@ -1,7 +1,7 @@
 """The steps of a calculation in plain words, as one pool goes through them.
 
 One rule: every number is one of the division, or a sum or a difference of such; nothing is decided here a
-second time. Amounts are written in the wire's units. Called by `core.pool_explanation`, with one
+second time. Amounts are written in the wire's units. Called by `answers.pool_explanation`, with one
 division for each level on the way down to the pool. (Behaviour, scheduler §2.3, §2.4.)
 """
 

@@ -2,7 +2,7 @@
 
 A pod event of the API is one such write (behaviour, jobs §3.5). A million pods keep theirs in memory, so an
 entry is some thirty bytes: texts are numbers into a table that all pods share. Of an instance the last runs
-are kept, no more than the limits say. Called by `core.state` to write and by `core.queries` to read.
+are kept, no more than the limits say. Called by `core.state` to write and by `answers.queries` to read.
 """
 
 import struct

@@ -41,11 +41,10 @@ from derny.core.events import Event
 from derny.core.goals import Step, owed_to_job, owed_to_pod
 from derny.core.placing import PlacePass
 from derny.core.preemption import Preemption
-from derny.core.queries import Changes, changes
 from derny.core.state import State
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits, Periods
-from derny.model.records import Host
+from derny.model.records import Host, Job, Pod
 from derny.model.rules import DEFAULT_PREEMPTING, DEFAULT_RULES, Preempting, Rules
 from derny.model.states import Gate, HostState
 
@@ -220,12 +219,13 @@ class Machine:
         taken, self._effects = self._effects, []
         return taken
 
-    def take_changes(self) -> Changes:
-        """The jobs and pods that the events since the last call have changed, replayed ones too."""
+    def take_changed(self) -> tuple[dict[Job, None], dict[Pod, None]]:
+        """The jobs and pods that the events since the last call have changed, replayed ones too, each once,
+        in the order in which they first changed; removed ones with their last state."""
         state = self.state
-        changed = changes(state, state.changed_jobs, state.changed_pods)
+        taken = state.changed_jobs, state.changed_pods
         state.changed_jobs, state.changed_pods = {}, {}
-        return changed
+        return taken
 
     def reconciliation(self) -> Iterator[Reconcile]:
         """What agents should be running by all that is known, to be compared with them after a replay, in

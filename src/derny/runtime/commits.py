@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from derny.core.queries import Changes, JobView, PodView
+from derny.answers.queries import Changes, JobView, PodView
 from derny.model.ids import JobId
 from derny.model.states import JobState, PodState
 

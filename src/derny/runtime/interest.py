@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from derny.core.queries import JobView, PodView
+from derny.answers.queries import JobView, PodView
 from derny.model.ids import JobId
 from derny.model.specs import Labels
 from derny.runtime.commits import Change, View

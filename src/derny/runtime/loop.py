@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from anyio import CancelScope
 
+from derny.answers import queries
 from derny.core.commands import Command
 from derny.core.effects import Effect
 from derny.core.events import Event
@@ -147,7 +148,9 @@ class Loop:
         async for chunk in self._journal.read():
             for revision, at, blob in chunk:
                 self._machine.replay(at, codec.decode(blob))
-                self.watches.remember(revision, at, self._machine.take_changes())
+                self.watches.remember(
+                    revision, at, queries.changes(self._machine.state, *self._machine.take_changed())
+                )
                 self.clock.not_before(at)
                 turns += 1
         if turns:
@@ -194,7 +197,7 @@ class Loop:
         if heard_all:
             advanced, self._more = self._machine.advance(at, self._limits.entities_per_turn)
             events += advanced
-        changes = self._machine.take_changes()
+        changes = queries.changes(self._machine.state, *self._machine.take_changed())
         if events:
             await self._commit(at, events)
         for answer in answers:

@@ -15,7 +15,7 @@ from itertools import count
 from secrets import randbits
 from typing import Final
 
-from derny.core.queries import Changes, JobView, PodView
+from derny.answers.queries import Changes, JobView, PodView
 from derny.model.errors import Cancelled, Exhausted, Invalid, NotFound, Overrun, Refusal, TooOld
 from derny.model.ids import JobId
 from derny.model.periods import Limits

@@ -2,7 +2,7 @@
 
 One rule: an obstacle is a value that says what somebody else has found: rules of pools come from
 `capacity.admission`, verdicts of hosts from `placement.explain`. Any one of an obstacle's remedies clears it;
-the smallest comes first. Made by `core.pod_explanation`; amounts are thousandths but for file descriptors,
+the smallest comes first. Made by `answers.pod_explanation`; amounts are thousandths but for file descriptors,
 ports and priorities.
 """
 

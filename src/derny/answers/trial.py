@@ -3,7 +3,7 @@
 One rule: it is the same machine, so that what comes of a trial is what comes of the wish, if nothing else
 happens in between. Agents are taken to do what they are told, at once; time passes without waiting; all
 others keep still: pods that wait are not admitted, nobody is preempted, no host is drained any further.
-Called by `core.job_plan`.
+Called by `answers.job_plan`.
 """
 
 from collections import deque

@@ -3,8 +3,8 @@
 import pytest
 
 from builders import POOL, Bench, a_job, a_template, job_id, pool_id
+from derny.answers.pool_explanation import KindExplanation, Loan, explained, facts_of
 from derny.core import commands, events
-from derny.core.pool_explanation import KindExplanation, Loan, explained, facts_of
 from derny.model.errors import NotFound
 from derny.model.ids import ROOT_POOL, PoolId
 from derny.model.specs import PoolResource, PoolSpec

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import JOB, Bench, a_job, a_template, job_id
+from derny.answers.job_explanation import Alike, gather
 from derny.core import commands
 from derny.core.instances import Range
-from derny.core.job_explanation import Alike, gather
 from derny.core.state import State
 from derny.model.errors import NotFound
 from derny.model.specs import WorkflowSpec

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derny.core.ordering import Ranking, part
+from derny.answers.ordering import Ranking, part
 
 
 def ranked(slices: list[list[tuple]], reach: int) -> Ranking:

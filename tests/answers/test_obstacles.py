@@ -3,9 +3,9 @@
 import pytest
 
 from builders import POOL, Bench, a_job, a_template
+from derny.answers.obstacles import Action, Kind, broken_rule, closed_gates, no_host, verdict
 from derny.capacity import admission
 from derny.capacity.admission import Rule
-from derny.core.obstacles import Action, Kind, broken_rule, closed_gates, no_host, verdict
 from derny.model.ids import ROOT_POOL, HostName
 from derny.model.states import Gate
 from derny.placement.explain import Change, Explanation, Refusal

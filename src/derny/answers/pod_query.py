@@ -9,7 +9,7 @@ from math import inf
 
 import msgspec
 
-from derny.core.ordering import Key, OrderBy, part
+from derny.answers.ordering import Key, OrderBy, part
 from derny.core.state import State
 from derny.model.ids import JobId, pod_name
 from derny.model.records import Pod

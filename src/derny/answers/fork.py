@@ -3,7 +3,7 @@
 One rule: nothing that is written in the fork is seen in the original. Copied are the host table, the pools,
 and the job with its pods, wherever they stand; hosts as soon as they are written. Of all other pods that wait
 only those first in line are there, since they hold up others; they never move. Whoever changes the original
-meanwhile is not heard of. Called by `core.trial`.
+meanwhile is not heard of. Called by `answers.trial`.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """Why pods of a job do not run, alike ones together, so that a hundred thousand take a short answer.
 
 One rule: pods are alike that are of one template, where they stand is the same, and what is owed to them; the
-first of them speaks for all, and only it is explained (`core.pod_explanation`). The job is gone through in
+first of them speaks for all, and only it is explained (`answers.pod_explanation`). The job is gone through in
 slices, so what is told is of no one moment. Called by `api.pod_insight`.
 """
 

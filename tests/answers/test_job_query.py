@@ -3,9 +3,10 @@
 import pytest
 
 from builders import Bench, a_job, a_pool, a_template, job_id, pool_id
-from derny.core import commands, job_query
-from derny.core.job_query import JobCriteria, JobTexts, Span
-from derny.core.ordering import OrderBy
+from derny.answers import job_query
+from derny.answers.job_query import JobCriteria, JobTexts, Span
+from derny.answers.ordering import OrderBy
+from derny.core import commands
 from derny.model.errors import Invalid
 from derny.model.states import JobState, TaskState
 

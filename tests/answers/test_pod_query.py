@@ -3,9 +3,10 @@
 import pytest
 
 from builders import JOB, Bench, a_job, a_template
-from derny.core import commands, pod_query
-from derny.core.ordering import OrderBy
-from derny.core.pod_query import PodCriteria
+from derny.answers import pod_query
+from derny.answers.ordering import OrderBy
+from derny.answers.pod_query import PodCriteria
+from derny.core import commands
 from derny.model.errors import NotFound
 from derny.model.ids import PodId
 from derny.model.states import PodState, TaskState

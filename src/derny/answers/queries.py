@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from derny.answers.workflow_views import WorkflowStatusView, status_of
 from derny.capacity import admission
 from derny.core import hosts, pools, volumes
 from derny.core.history import Entry, entries, message_before
 from derny.core.pods import THROTTLED
 from derny.core.state import State
-from derny.core.workflow_views import WorkflowStatusView, status_of
 from derny.model.errors import Exists, NotFound
 from derny.model.ids import HostName, HostPoolName, JobId, PodId, PoolId, VolumeId, entity_version, pod_id
 from derny.model.records import ContainerRun, Host, Job, Pod, Pool, Termination, Volume

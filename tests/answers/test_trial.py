@@ -3,10 +3,10 @@
 import pytest
 
 from builders import POOL, Bench, a_job, a_template, job_id
-from derny.core import trial as trials
+from derny.answers import trial as trials
+from derny.answers.fork import fork
+from derny.answers.trial import Trial
 from derny.core.commands import CreateJob
-from derny.core.fork import fork
-from derny.core.trial import Trial
 from derny.model.periods import Periods
 from derny.model.specs import JobSpec, WorkflowSpec
 from derny.model.states import PodState

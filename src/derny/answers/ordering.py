@@ -2,7 +2,7 @@
 
 One rule: no step takes longer than a slice does. A slice is sorted by itself and cut to what pages can
 reach; slices are merged lazily, so that whoever reads a page can pause between two items. Called by
-`core.job_query` and `core.pod_query` for keys, and by the queries of `api` for pages.
+`answers.job_query` and `answers.pod_query` for keys, and by the queries of `api` for pages.
 """
 
 from collections.abc import Iterator

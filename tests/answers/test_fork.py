@@ -3,8 +3,8 @@
 from copy import copy
 
 from builders import JOB, POOL, Bench, a_job, a_template, job_id
+from derny.answers.fork import Overlay, fork
 from derny.core.audit import audit
-from derny.core.fork import Overlay, fork
 from derny.core.state import State
 from derny.model.records import Pod
 from derny.model.specs import Labels, VolumeRequest

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import JOB, POOL, Bench, a_host, a_job, a_pool, a_template, everything, job_id, pool_id
-from derny.core import commands, job_plan
+from derny.answers import job_plan
+from derny.answers.job_plan import JobPlan
+from derny.answers.obstacles import Kind
+from derny.answers.pod_explanation import with_hosts
+from derny.core import commands
 from derny.core.audit import audit
 from derny.core.commands import CreateJob, ReplaceJob
 from derny.core.instances import Range
-from derny.core.job_plan import JobPlan
-from derny.core.obstacles import Kind
-from derny.core.pod_explanation import with_hosts
 from derny.model.errors import Exists, Invalid, NotFound, WrongVersion
 from derny.model.ids import HostName, JobId
 from derny.model.periods import Limits, Periods

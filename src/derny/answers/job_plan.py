@@ -1,22 +1,17 @@
 """What CreateJob or ReplaceJob would do now: where pods would go, which would wait, and why. Nothing is
 changed.
 
-One rule: the wish is decided by the very deciders, so it is refused as it would be, and played through by the
-machine itself on a fork of the state (`core.trial`). Everything goes in slices, each as long as a turn of the
-loop; a job that changes while its pods are copied is copied anew. Called by `api.job_plans`.
+One rule: the wish is decided by the very deciders, so it is refused as it would be, and played through by
+the machine itself on a fork of the state (`answers.trial`). Everything goes in slices, each as long as a turn
+of the loop; a job that changes while its pods are copied is copied anew. Called by `api.job_plans`.
 """
 
 from copy import copy
 from typing import Final, NamedTuple
 
-from derny.core import jobs, workflows
-from derny.core.commands import CreateJob, ReplaceJob
-from derny.core.events import Event, WorkflowStarted
-from derny.core.fork import fork
-from derny.core.instances import Range, add
-from derny.core.job_explanation import Likeness, likeness
-from derny.core.machine import Terms
-from derny.core.pod_explanation import (
+from derny.answers.fork import fork
+from derny.answers.job_explanation import Likeness, likeness
+from derny.answers.pod_explanation import (
     HostSearch,
     PodExplanation,
     counts_labels,
@@ -25,8 +20,13 @@ from derny.core.pod_explanation import (
     not_begun,
     template_of,
 )
+from derny.answers.trial import Trial
+from derny.core import jobs, workflows
+from derny.core.commands import CreateJob, ReplaceJob
+from derny.core.events import Event, WorkflowStarted
+from derny.core.instances import Range, add
+from derny.core.machine import Terms
 from derny.core.state import State
-from derny.core.trial import Trial
 from derny.core.workflow_plan import changed_instances
 from derny.model.ids import HostName
 from derny.model.records import Job, Pod

@@ -1,18 +1,28 @@
 """Why a pod does not run: every obstacle at once, and what would clear each of them.
 
-One rule: nothing is decided here; pools are asked by `capacity.admission`, hosts by `placement.explain`, owed
-steps by `core.goals`, so what is said is what the machine goes by. A pod runs once all its obstacles
-(`core.obstacles`) are cleared. The look at hosts is made of a copy of their table (`HostSearch`), by a thread
-if there are many. Called by `api.pod_insight`. (Behaviour, scheduler §3, §6.3.)
+One rule: nothing is decided here; pools are asked by `capacity.admission`, hosts by `placement.explain`,
+owed steps by `core.goals`, so what is said is what the machine goes by. A pod runs once all its obstacles
+(`answers.obstacles`) are cleared. The look at hosts is made of a copy of their table (`HostSearch`), by a
+thread if there are many. Called by `api.pod_insight`. (Behaviour, scheduler §3, §6.3.)
 """
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from derny.answers import queries
+from derny.answers.obstacles import (
+    Action,
+    Kind,
+    Obstacle,
+    Remedy,
+    broken_rule,
+    closed_gates,
+    no_host,
+    verdict,
+)
 from derny.capacity import admission
-from derny.core import placing, queries
+from derny.core import placing
 from derny.core.goals import step_of
-from derny.core.obstacles import Action, Kind, Obstacle, Remedy, broken_rule, closed_gates, no_host, verdict
 from derny.core.state import State
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, JobId, VolumeId, pod_name

@@ -3,8 +3,8 @@
 import pytest
 
 from builders import JOB, Bench, a_job, a_template
+from derny.answers.sandboxes import sandbox
 from derny.core import commands
-from derny.core.sandboxes import sandbox
 from derny.model.errors import NotFound, WrongState
 from derny.model.states import TaskState
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import JOB, POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id
-from derny.core import commands, queries
-from derny.core.obstacles import Action, Kind, Obstacle
-from derny.core.pod_explanation import (
+from derny.answers import queries
+from derny.answers.obstacles import Action, Kind, Obstacle
+from derny.answers.pod_explanation import (
     HostSearch,
     PodExplanation,
     counts_labels,
@@ -16,6 +16,7 @@ from derny.core.pod_explanation import (
     template_of,
     with_hosts,
 )
+from derny.core import commands
 from derny.model.errors import NotFound
 from derny.model.ids import HostName, JobId
 from derny.model.rules import DEFAULT_RULES

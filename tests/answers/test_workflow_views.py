@@ -3,8 +3,9 @@
 import pytest
 
 from builders import JOB, Bench, a_job, a_template, job_id
-from derny.core import commands, queries, workflow_log
-from derny.core.workflow_views import CURRENT_MAX, diff, status_of, workflows_of
+from derny.answers import queries
+from derny.answers.workflow_views import CURRENT_MAX, diff, status_of, workflows_of
+from derny.core import commands, workflow_log
 from derny.model.errors import Invalid, NotFound, WrongVersion
 from derny.model.ids import PoolId
 from derny.model.periods import Periods

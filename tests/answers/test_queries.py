@@ -3,7 +3,9 @@
 import pytest
 
 from builders import JOB, POOL, Bench, a_host, a_job, a_pool, a_template, amounts, job_id, pool_id
-from derny.core import commands, queries
+from derny.answers import queries
+from derny.core import commands
+from derny.core.machine import Machine
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import ROOT_POOL, HostName, PoolId
 from derny.model.states import HealthState, HostState, JobState, PodState, TaskState
@@ -228,3 +230,40 @@ def test_hosts_are_unknown_while_their_agent_is_lost_and_carry_their_name_as_a_l
     ]
     assert hosts[0].labels == (("hostname", "host-0"), ("host_pool", "default"))
     assert hosts[0].capacity == amounts(8, 32768, 102400)
+
+
+def changes_of(machine: Machine) -> queries.Changes:
+    return queries.changes(machine.state, *machine.take_changed())
+
+
+def test_changes_are_told_once_and_each_object_once() -> None:
+    bench = Bench()
+    changes_of(bench.machine)
+    bench.create(a_job(2))
+    told = changes_of(bench.machine)
+    assert [(view.id, view.state) for view in told.jobs] == [(JOB, JobState.PENDING)]
+    assert [(view.instance, view.state) for view in told.pods] == [(0, S.LAUNCHED), (1, S.LAUNCHED)]
+    assert changes_of(bench.machine) == queries.Changes([], [])
+
+
+def test_what_is_removed_is_told_as_deleted_with_a_higher_revision() -> None:
+    bench = Bench()
+    bench.running(a_job(2))
+    bench.delete(force=True)
+    last = changes_of(bench.machine)
+    bench.report(T.KILLED, 0, 1)
+    gone = changes_of(bench.machine)
+    assert [(view.instance, view.state) for view in gone.pods] == [(0, S.DELETED), (1, S.DELETED)]
+    assert [view.state for view in gone.jobs] == [JobState.DELETED]
+    assert sum(gone.jobs[0].pod_stats.values()) == 0
+    assert gone.jobs[0].revision > last.jobs[0].revision
+    assert gone.pods[0].revision > last.pods[0].revision
+    assert not bench.machine.state.jobs
+
+
+def test_replay_tells_the_changes_that_were_told_live() -> None:
+    bench = Bench()
+    bench.running(a_job(3))
+    live = changes_of(bench.machine)
+    assert len(live.pods) == 3
+    assert changes_of(bench.replayed()) == live

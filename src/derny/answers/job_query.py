@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from derny.core.ordering import Key, OrderBy, part
+from derny.answers.ordering import Key, OrderBy, part
 from derny.core.state import State
 from derny.model.errors import Invalid, NotFound
 from derny.model.ids import JobId, PoolId

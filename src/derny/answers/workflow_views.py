@@ -1,4 +1,4 @@
-"""Read-only answers about workflows, as views; a room of `core.queries` of its own.
+"""Read-only answers about workflows, as views; a room of `answers.queries` of its own.
 
 One rule: as there, a view is made of values. The status is small and goes with every summary of a job; the
 instances and the log of a workflow are copied as the packed bytes they are, to be read off the loop. (API
