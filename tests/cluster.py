@@ -95,9 +95,10 @@ def a_service(
     cpu: float = 1,
     constraint: Constraint | None = None,
     labels: tuple[tuple[str, str], ...] = (),
+    run: str = "sleep 1000000",
 ) -> JobSpec:
     """A job whose pods run until they are stopped, of which `limit` may be away (0: all of them)."""
-    template = a_template(cpu=cpu, run="sleep 1000000", constraint=constraint, labels=labels)
+    template = a_template(cpu=cpu, run=run, constraint=constraint, labels=labels)
     spec = a_job(count, template=template)
     return msgspec.structs.replace(spec, unavailable_max=limit)
 

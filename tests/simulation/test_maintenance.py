@@ -8,8 +8,8 @@ from builders import job_id
 from cluster import JOB, a_cluster, a_service, name_of, the_same_again
 from derny.core import commands
 from derny.model.ids import DEFAULT_HOST_POOL, HostPoolName
-from derny.model.specs import Condition, LabelConstraint, LabelKind
-from derny.model.states import HostState, PodState
+from derny.model.specs import Condition, LabelConstraint, LabelKind, WorkflowSpec
+from derny.model.states import HostState, PodState, WorkflowState
 
 pytestmark = pytest.mark.asyncio
 
@@ -127,6 +127,25 @@ async def test_a_dead_agent_uses_up_the_limit(tmp_path: Path) -> None:
         await cluster.bring_back(1)
         await cluster.disturb(cluster.agents.start(name_of(0), cluster.now))
         await cluster.comes(lambda: cluster.running() == 3)
+
+
+async def test_a_failed_update_uses_up_the_limit() -> None:
+    """It left two pods that fail again and again, where the job can spare one."""
+    async with a_cluster() as cluster:
+        await cluster.run(a_service(4, limit=1))
+        job = cluster.daemon.state.jobs[JOB]
+        update = WorkflowSpec(batch_size=1, max_instance_retries=1, max_tolerable_instance_failures=2)
+        spec = a_service(4, limit=1, run="exit 1")
+        await cluster.daemon.loop.submit(commands.ReplaceJob(JOB, cluster.version(), spec, update))
+        await cluster.comes(lambda: job.workflows[-1].state is WorkflowState.FAILED)
+        well = [pod for pod in job.pods if pod.desired_config == 1]
+        assert len(well) == 2
+        drained = int(str(well[0].host).removeprefix("host-"))
+        await cluster.drain(drained)
+        await cluster.passes(300)
+        assert cluster.host(drained) is H.DRAINING
+        assert all(pod.state is S.RUNNING and pod.run == 1 for pod in well)
+        assert job.unavailable == 2
 
 
 async def test_without_a_limit_all_hosts_go_down_at_once() -> None:

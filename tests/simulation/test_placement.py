@@ -114,3 +114,30 @@ async def test_an_update_in_place_leaves_pods_on_their_hosts(tmp_path: Path, los
         assert (after[0] == before[0]) is not loses_a_host
         assert not daemon.state.holds.of
         assert audit(daemon.state) == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_stopped_in_mid_update_in_place_leaves_its_hosts_to_another_update(
+    tmp_path: Path,
+) -> None:
+    """Behaviour, jobs §8.7: the other's larger pods find no room until then."""
+    clock = ManualClock()
+    daemon = a_daemon(await Journal.open(tmp_path), clock, hosts=2)
+    async with running(daemon):
+        await daemon.begin()
+        await create(daemon, JOB, 2, a_template(cpu=6))
+        await create(daemon, OTHER, 2, a_template(cpu=2))
+        await drive(clock, lambda: states(daemon)[PodState.RUNNING] == 2)
+        await drive(clock, lambda: states(daemon, OTHER)[PodState.RUNNING] == 2)
+        await replaced_in_place(daemon, 2)
+        larger = a_job(2, name=OTHER, template=a_template(cpu=4, run="sleep 2000"))
+        await daemon.loop.submit(commands.ReplaceJob(OTHER, "1-1-1", larger, WorkflowSpec(in_place=True)))
+        theirs = daemon.state.jobs[OTHER].workflows[-1]
+        await drive(clock, lambda: bool(daemon.state.holds.of))
+        assert not theirs.finished
+        await daemon.loop.submit(commands.StopJob(JOB, "2-1-2"))
+        await drive(clock, lambda: theirs.state is WorkflowState.SUCCEEDED)
+        await drive(clock, lambda: states(daemon, OTHER)[PodState.RUNNING] == 2)
+        assert states(daemon)[PodState.KILLED] == 2
+        assert not daemon.state.holds.of
+        assert audit(daemon.state) == []
