@@ -102,7 +102,7 @@ def test_a_deletion_shows_placement_where_hosts_are_now_in_slices() -> None:
     assert labels == [2, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["", "x" * (NAME_MAX + 1), "a\nb"])
+@pytest.mark.parametrize("name", ["", " ", "x" * (NAME_MAX + 1), "a\nb"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="name is "):
         create(Bench(hosts=1), HostPoolName(name))

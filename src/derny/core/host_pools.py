@@ -18,7 +18,7 @@ NAME_MAX = 255
 
 def decide_create(state: State, command: CreateHostPool, at: float, limits: Limits) -> list[HostPoolCreated]:
     name = command.pool
-    if not name or len(name) > NAME_MAX or not name.isprintable():
+    if not name.strip() or len(name) > NAME_MAX or not name.isprintable():
         raise Invalid(f"name is {name[:NAME_MAX]!r}; expected 1 to {NAME_MAX} printable characters")
     if name in state.host_pools:
         raise Exists(f"host pool {name!r} already exists")

@@ -114,7 +114,7 @@ class LockdownResponse(betterproto2.Message):
 
     failures: "list[ComponentFailure]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The components that could not be locked.
+    The components that could not be locked. Always empty here: a call that names an unknown one is refused as a whole.
     """
 
 
@@ -151,7 +151,7 @@ class RemoveLockdownResponse(betterproto2.Message):
 
     failures: "list[ComponentFailure]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The components that could not be unlocked.
+    The components that could not be unlocked. Always empty here, as for Lockdown.
     """
 
 
