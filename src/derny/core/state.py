@@ -266,14 +266,10 @@ class State:
         self.dirty_pods.pop(pod, None)
         self.holds.end(pod)
 
-    def move(self, job: Job, pod: Pod, to: PodState, at: float, message: str = "", reason: str = "") -> None:
-        """Let a pod enter a state; an illegal move is a broken promise, not a refusal."""
-        self.move_all(job, [pod], to, at, message, reason)
-
     def move_all(
         self, job: Job, pods: Sequence[Pod], to: PodState, at: float, message: str = "", reason: str = ""
     ) -> None:
-        """As `move`, for pods of one job."""
+        """Let pods of one job enter a state; an illegal move is a broken promise, not a refusal."""
         for (was, config), many in Counter(map(_STANDING, pods)).items():
             assert to in POD_MOVES[was], f"pods of {job.id} may not move from {was.name} to {to.name}"
             for counts in (job.counts, job.counts_of[config]):
