@@ -139,6 +139,10 @@ def test_help_names_every_flag_with_its_default() -> None:
     assert "5392" in output
 
 
+def test_help_is_the_same_for_who_has_the_verb_alone() -> None:
+    assert "-h, --help" in CliRunner().invoke(dev_command, ["-h"]).output
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -36,7 +36,8 @@ SHOW_S = 60.0
 UVLOOP = sys.platform != "win32"
 
 
-@click.command("dev")
+# Said here too: click keeps the first that it hears, and whoever has the verb alone does not hear the group.
+@click.command("dev", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=5392, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
